@@ -1,6 +1,6 @@
 /**
- * Operations of an operator: bootstrap, tokens, policies, auth methods, binding rules, denylist, and
- * requests that are refused.
+ * Operations of an operator: bootstrap, tokens, policies, auth methods, binding rules, denylist,
+ * and requests that are refused.
  * @module
  */
 import assert from "node:assert/strict";

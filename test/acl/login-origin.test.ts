@@ -1,5 +1,6 @@
 /**
- * Auth methods that are deleted and created again: tokens and rules of the earlier one stay invalid.
+ * Auth methods that are deleted and created again: tokens and rules of the earlier one stay
+ * invalid.
  * @module
  */
 import assert from "node:assert/strict";

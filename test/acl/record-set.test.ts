@@ -1,5 +1,6 @@
 /**
- * The set document of access control: what its MAC covers, and which sets are successors of another.
+ * The set document of access control: what its MAC covers, and which sets are successors of
+ * another.
  * @module
  */
 import assert from "node:assert/strict";

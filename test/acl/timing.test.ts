@@ -1,7 +1,7 @@
 /**
  * The time of a token check does not depend on how many characters a guess shares with an existing
- * token. Measured by the distribution of many checks, which does find a check that compares from the
- * first character on.
+ * token. Measured by the distribution of many checks, which does find a check that compares from
+ * the first character on.
  * @module
  */
 import assert from "node:assert/strict";

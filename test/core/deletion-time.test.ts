@@ -1,5 +1,5 @@
 /**
- * The rule by which something is deleted because its time is over.
+ * The rule by which expired records are deleted.
  * @module
  */
 import assert from "node:assert/strict";
@@ -66,7 +66,7 @@ class Looker {
 }
 
 describe("look()", () => {
-  it("look() confirms an instant once it was found past for a whole span, to the millisecond", () => {
+  it("look() confirms an instant once it has been found past for a whole span, to the millisecond", () => {
     const due = START + DAY;
     const looker = new Looker();
     assert.equal(looker.pass(DAY - 1).look(due), false);
@@ -151,7 +151,7 @@ describe("look()", () => {
     assert.equal(looker.jump(-DAY).look(due), false, "an age that was negative");
   });
 
-  it("look() goes on over a restart, with what passed meanwhile by the wall clock", () => {
+  it("look() goes on over a restart, with the time that passed in between by the wall clock", () => {
     const looker = new Looker();
     assert.equal(looker.look(START), false);
     assert.equal(
@@ -177,7 +177,7 @@ describe("look()", () => {
     );
   });
 
-  it("look() goes by the wall clock where there is no monotonic one", () => {
+  it("look() uses the wall clock if there is no monotonic one", () => {
     const looker = new Looker(false);
     assert.equal(looker.look(START), false);
     assert.equal(looker.jump(SPAN - 1).look(START), false);
@@ -185,7 +185,7 @@ describe("look()", () => {
     assert.equal(looker.jump(-1).look(START + DAY), false);
   });
 
-  it("look() keeps few looks, whatever is due and however the clock goes, and confirms soon after the span", () => {
+  it("look() keeps few looks, whatever is due and however the clock moves, and confirms soon after the span", () => {
     const looker = new Looker();
     let late = 0;
     for (let i = 0; i < 20_000; i++) {
@@ -204,7 +204,7 @@ describe("look()", () => {
         );
   });
 
-  it("look() takes what reading the clocks may be wrong by for no jump, and does not let it add up", () => {
+  it("look() does not take the error of reading the clocks for a jump, and does not accumulate it", () => {
     const looker = new Looker();
     looker.look(START);
     const before = looker.looks;
@@ -230,7 +230,7 @@ describe("look()", () => {
     assert.ok(looker.confirmed() < START + 20_000, "small jumps added up");
   });
 
-  it("look() changes nothing that it was given, and gives the same where nothing is new", () => {
+  it("look() does not mutate its arguments, and returns the same looks if nothing is new", () => {
     const looker = new Looker();
     looker.look(START);
     const before = looker.looks;

@@ -32,13 +32,9 @@ describe("readPem()", () => {
     ["two blocks, in their order", block("A", BODY) + block("B C", BODY), ["A", "B C"]],
     ["a block between other text", `before\n${block("X", BODY)}after\n`, ["X"]],
     ["a block behind a stray END line", `-----END X-----\n${block("X", BODY)}`, ["X"]],
-    [
-      "no block where BEGIN has four dashes",
-      block("X", BODY).replace("-----BEGIN", "----BEGIN"),
-      [],
-    ],
-    ["no block where BEGIN does not start its line", ` ${block("X", BODY)}`, []],
-    ["no block where the label is in lower case", block("x", BODY), []],
+    ["no block if BEGIN has four dashes", block("X", BODY).replace("-----BEGIN", "----BEGIN"), []],
+    ["no block if BEGIN does not start its line", ` ${block("X", BODY)}`, []],
+    ["no block if the label is in lower case", block("x", BODY), []],
     [
       "a block whose lines have trailing blanks",
       block("X", `${BODY}  `).replace("-----\n", "----- \t\n"),
@@ -61,7 +57,7 @@ describe("readPem()", () => {
 
   const refused: readonly (readonly [name: string, text: string, message: string])[] = [
     ["a block without END", `-----BEGIN X-----\n${BODY}\n`, "PEM block X has no matching END line"],
-    ["a BEGIN line alone", "-----BEGIN X-----", "PEM block X has no matching END line"],
+    ["only a BEGIN line", "-----BEGIN X-----", "PEM block X has no matching END line"],
     ["an END of another label", block("X", BODY, "Y"), "PEM block X has no matching END line"],
     ["an END with a longer label", block("X", BODY, "X Y"), "PEM block X has no matching END line"],
     [

@@ -1,7 +1,7 @@
 /**
- * The documents name every setting, limit, field, metric and line of `/readyz` that the code has, and
- * nothing that it does not have; links resolve, and quoted texts are those of the code. Routes are
- * compared by test/http/routes.test.ts.
+ * The documents name every setting, limit, field, metric and line of `/readyz` that the code has,
+ * and nothing that it does not have; links resolve, and quoted texts are those of the code. Routes
+ * are compared by test/http/routes.test.ts.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
- * A CA in one process over the memory store and a fake clock: the real CertificateAuthority, sealer,
- * codec and provider.
+ * A CA in one process over the memory store and a fake clock: the real CertificateAuthority,
+ * sealer, codec and provider.
  * @module
  */
 

@@ -1,7 +1,7 @@
 /**
- * Sentinel promotes a replica that lacks acknowledged writes: every CA replica that saw them notices
- * and reports it, and nothing is changed until an operator keeps one of the two states. Leaves are
- * signed throughout.
+ * Sentinel promotes a replica that lacks acknowledged writes: every CA replica that saw them
+ * notices and reports it, and nothing is changed until an operator keeps one of the two states.
+ * Leaves are signed throughout.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
  * A CA one of whose roots was abandoned although an older published root had certified it, and
- * whoever stole the abandoned root's key.
+ * a thief of the abandoned root's key.
  * @module
  */
 import assert from "node:assert/strict";
@@ -30,7 +30,7 @@ export interface Abandoned {
 
 const opensslDate = (date: Date) => `${date.toISOString().replace(/\D/g, "").slice(0, 14)}Z`;
 
-/** @param now what the CA's clock shows. */
+/** @param now the time of the CA's clock. */
 export async function abandonedRoot(now: Date): Promise<Abandoned> {
   const room = { ...DEFAULT_POLICY, maxChainBytes: 3584 + 1024 };
   const ca = await createTestCa({

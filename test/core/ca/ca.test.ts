@@ -1,6 +1,6 @@
 /**
- * The manager over the memory store: the first root, changes that keep the root, comparison of
- * indexes, and who waits.
+ * CertificateAuthority over the memory store: the first root, changes that keep the root,
+ * comparison of indexes, and concurrent changes.
  * @module
  */
 import assert from "node:assert/strict";
@@ -53,7 +53,7 @@ const coded = (code: string, text?: string | RegExp) => (error: CaError) => {
   if (typeof text === "string") assert.equal(error.message, text);
   else if (text !== undefined) assert.match(error.message, text);
 };
-/** For use where the error itself is compared. */
+/** For tests that compare the error itself. */
 const rejected = (code: string, text?: string | RegExp) => (error: unknown) => {
   assert.ok(
     error instanceof NotReadyError ||
@@ -66,7 +66,7 @@ const rejected = (code: string, text?: string | RegExp) => (error: unknown) => {
 };
 
 describe("bootstrap", () => {
-  it("tick() makes one cluster with one root where two managers race for it", async () => {
+  it("tick() creates one cluster with one root if two CAs race for it", async () => {
     for (let round = 0; round < 5; round++) {
       const first = await createTestCa({ started: false });
       const second = await replica(first, "second", {
@@ -86,7 +86,7 @@ describe("bootstrap", () => {
     }
   });
 
-  it("tick() of a leader that stalled while another made the cluster takes that one over", async () => {
+  it("tick() of a leader that stalled while another created the cluster adopts that cluster", async () => {
     const gate = gatedProviders();
     const slow = await createTestCa({ started: false, providers: gate.providers });
     const { reached, open } = gate.close();
@@ -124,7 +124,7 @@ describe("bootstrap", () => {
     assert.equal(stateOf(other).commitId, state.commitId);
   });
 
-  it("require() and sign() say that the CA has not finished initializing before there is a state", async () => {
+  it("require() and sign() report that the CA has not finished initializing until there is a state", async () => {
     const empty = await createTestCa({ started: false });
     assert.throws(
       () => empty.manager.require(),
@@ -139,7 +139,7 @@ describe("bootstrap", () => {
     assert.equal(empty.backend.document, null);
   });
 
-  it("tick() stores nothing where the first configuration is refused", async () => {
+  it("tick() stores nothing if the first configuration is refused", async () => {
     const refused = await createTestCa({
       started: false,
       bootstrap: { ...BOOTSTRAP, config: { LeafCertTTL: "1s" } },
@@ -170,7 +170,7 @@ describe("configure()", () => {
     assert.equal(leaf.notAfter.getTime() - ca.clock.now().getTime(), 5 * HOUR - 60_000);
   });
 
-  it("configure() says that nothing changed where it is what is stored, keys in any order", async () => {
+  it("configure() reports no change for the stored configuration, with its keys in any order", async () => {
     const before = ca.backend.document;
     const { config } = stateOf().config;
     assert.equal(await manager.configure(configuration({ ...config })), false);
@@ -199,7 +199,7 @@ describe("configure()", () => {
     );
   });
 
-  it("configure() refuses an unknown provider and a provider state of the caller's", async () => {
+  it("configure() refuses an unknown provider and a provider state from the caller", async () => {
     await requireRefused(
       ca,
       csr,
@@ -214,7 +214,7 @@ describe("configure()", () => {
     );
   });
 
-  it("configure() refuses a stale ModifyIndex and takes the present one", async () => {
+  it("configure() refuses a stale ModifyIndex and accepts the current one", async () => {
     const stale = indexOf(stateOf());
     const change = (config: Record<string, unknown>, modifyIndex: bigint | null) =>
       manager.configure(configuration(config, { modifyIndex }));
@@ -235,7 +235,7 @@ describe("configure()", () => {
     assert.equal(await change({ LeafCertTTL: "7h" }, 0n), true);
   });
 
-  it("configure() compares with what another replica stored a moment ago", async () => {
+  it("configure() compares with the state that another replica has just stored", async () => {
     const other = await replica(ca, "other");
     await other.refresh();
     const seen = indexOf(stateOf());
@@ -248,7 +248,7 @@ describe("configure()", () => {
   });
 });
 
-describe("two changes at once", () => {
+describe("concurrent changes", () => {
   it("configure() and rotate() are refused while a change runs, here or on another replica, and work after it", async () => {
     const gate = gatedProviders();
     const first = await createTestCa({ bootstrap: BOOTSTRAP, providers: gate.providers });
@@ -275,7 +275,7 @@ describe("two changes at once", () => {
     assert.equal(stateOf(other).roots.length, 2);
   });
 
-  it("configure() keeps its lease for as long as it works, and only then", async () => {
+  it("configure() holds its lease for as long as it runs, and no longer", async () => {
     const gate = gatedProviders();
     const slow = await createTestCa({ bootstrap: BOOTSTRAP, providers: gate.providers });
     const other = await replica(slow, "other");
@@ -294,7 +294,7 @@ describe("two changes at once", () => {
     await other.rotate(NOW);
   });
 
-  it("configure() whose lease is over makes nothing more outside", async () => {
+  it("configure() with an expired lease creates nothing more at the provider", async () => {
     const gate = gatedProviders();
     const made: string[] = [];
     const makes = (type: ProviderType): ProviderType => ({
@@ -321,7 +321,7 @@ describe("two changes at once", () => {
     assert.equal(stateOf(slow.manager).roots.length, 1);
   });
 
-  it("configure() of a replica that stalled past its lease stores nothing over what came after it", async () => {
+  it("configure() of a replica that stalled past its lease does not overwrite later states", async () => {
     const gate = gatedProviders();
     const slow = await createTestCa({ bootstrap: BOOTSTRAP, providers: gate.providers });
     const { reached, open } = gate.close();
@@ -380,7 +380,7 @@ describe("close()", () => {
     assert.deepEqual(effects, ["persist", "release leader", "leave"]);
   });
 
-  it("close() waits for a provider, and not for one that hangs", async () => {
+  it("close() waits for a provider, but not for one that hangs", async () => {
     for (const hangs of [false, true]) {
       const ended: string[] = [];
       const closing = (type: ProviderType): ProviderType => ({

@@ -78,7 +78,7 @@ async function rotateAt(
 }
 
 describe("the instant that a refused rotation names", { timeout: 60_000 }, () => {
-  it("counts each root until it is confirmed, if several must be pruned that were retired within hours of each other", async () => {
+  it("counts each root until it is confirmed, if several must be pruned that were retired within hours", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     for (let i = 0; i < 5; i++) {
       ca.clock.advance(HOUR);
@@ -93,7 +93,7 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
     await rotateAt(strict, ca, at);
   });
 
-  it("does not count on the root that signs now, which waiting does not retire", async () => {
+  it("does not count the active root, which waiting does not retire", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: POLICY });
     const { manager } = ca;
     await manager.configure(configuration({ LeafCertTTL: "720h" }));
@@ -108,7 +108,7 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
     await rotateAt(manager, ca, at);
   });
 
-  it("does not exist if the root that signs now stands in the way, although another root will be pruned", async () => {
+  it("does not exist if the active root is the obstacle, although another root will be pruned", async () => {
     const ca = await createTestCa({
       bootstrap: BOOTSTRAP,
       policy: { ...POLICY, maxChainLength: 1 },

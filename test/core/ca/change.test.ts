@@ -52,7 +52,7 @@ const parts = (store: Store): Store => ({
 });
 
 describe("the providers of a change", () => {
-  it("stay as they are if only LeafCertTTL changes, and are opened again if the built-in one signs otherwise", async () => {
+  it("stay as they are if only LeafCertTTL changes, and are opened again if the built-in one must sign differently", async () => {
     const { counts, providers } = countingProviders();
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP, providers });
     assert.deepEqual(counts, { opened: 1, closed: 0 });
@@ -119,7 +119,7 @@ describe("a change that keeps root and key", () => {
     assert.deepEqual([isOpen(), closed.size], [true, 3]);
   });
 
-  it("is refused if the root forbids a name that the server has got since", async () => {
+  it("is refused if the root forbids a name that the server has since been given", async () => {
     const { cert, key } = suppliedRoot({
       extensions: [...GOOD_EXTENSIONS, "nameConstraints=critical,excluded;DNS:forbidden.example"],
     });
@@ -200,7 +200,7 @@ describe("an aborted change", () => {
     assert.equal(manager.require().state.roots.length, 2);
   });
 
-  it("keeps what its provider repaired outside if nothing has to be committed", async () => {
+  it("keeps the repairs of its provider if nothing has to be committed", async () => {
     let prepared = 0;
     const { manager, rolledBack } = await setUp(() => void prepared++);
     const PrivateKey = opensslKey();

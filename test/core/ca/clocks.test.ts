@@ -1,6 +1,6 @@
 /**
- * What becomes of a CA whose clock is wrong for a while: nothing is deleted that could not be had
- * back.
+ * A CA whose clock is wrong for a while: nothing is deleted that could not be
+ * restored.
  * @module
  */
 import assert from "node:assert/strict";
@@ -19,7 +19,7 @@ const csr = webCsr();
 
 const roots = (manager: CertificateAuthority) => manager.require().state.roots.length;
 
-describe("a root whose time seems to be over", () => {
+describe("a root that seems to be expired", () => {
   let ca: TestCa;
   let manager: CertificateAuthority;
 
@@ -61,7 +61,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(manager), 2);
   });
 
-  it("is pruned once an eighth of its largest leaf life has passed since the first look, as tick() says beforehand", async () => {
+  it("is pruned once an eighth of its largest leaf life has passed since the first look, as tick() announces", async () => {
     ca.clock.advance(DUE);
     assert.deepEqual(await manager.tick(), {
       kind: "wait",
@@ -77,7 +77,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(manager), 1);
   });
 
-  it("is pruned in the end where the clock is ahead for good", async () => {
+  it("is pruned in the end if the clock stays ahead", async () => {
     ca.clock.jump(7 * DAY);
     await live(SPAN);
     assert.equal(roots(manager), 2);
@@ -85,7 +85,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(manager), 1);
   });
 
-  it("waits for as long as its own largest leaf life says, whatever that of other roots is", async () => {
+  it("waits by its own largest leaf life, whatever that of other roots is", async () => {
     await manager.configure(configuration({ LeafCertTTL: "800h" }));
     await live(DUE + SPAN);
     assert.equal(roots(manager), 2);
@@ -93,7 +93,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(manager), 1);
   });
 
-  it("is pruned by whoever leads next, an eighth after the first look of the one before", async () => {
+  it("is pruned by the next leader, an eighth after the first look of the former one", async () => {
     ca.clock.advance(DUE + 1);
     await manager.tick();
     await manager.resign();
@@ -105,7 +105,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(next), 1);
   });
 
-  it("is kept where the next leader looks when the clock is right again", async () => {
+  it("is kept if the clock is right again at the first look of the next leader", async () => {
     ca.clock.jump(7 * DAY);
     await manager.tick();
     await manager.resign();
@@ -120,7 +120,7 @@ describe("a root whose time seems to be over", () => {
     assert.equal(roots(manager), 2);
   });
 
-  it("is kept by a look that another replica was always faster with", async () => {
+  it("is kept if another replica always saves its looks first", async () => {
     const seen = new MemoryLooks();
     let isLate = false;
     const looks: LookStore = {
@@ -132,7 +132,7 @@ describe("a root whose time seems to be over", () => {
     await manager.resign();
     ca.clock.advance(DUE + 1);
     await late.tick();
-    // What it knows would confirm the root's end; what the others have found since it cannot know.
+    // Its own looks would confirm the expiry; it does not know the later looks of the others.
     isLate = true;
     await live(2 * SPAN, late);
     assert.equal(roots(late), 2);

@@ -26,7 +26,7 @@ describe("requireDistinctFields()", () => {
     ["a letter that folds to ASCII", '{"Token":1,"To\\u212aen":2}', "Token", "To\u212aen"],
   ];
   for (const [name, json, first, second] of twice)
-    it(`refuses a field that is given twice, told apart by ${name}, and names both`, () => {
+    it(`refuses a field that is given twice, distinguished by ${name}, and names both`, () => {
       assert.throws(
         () => requireDistinctFields(JSON.parse(json)),
         (error: unknown) =>

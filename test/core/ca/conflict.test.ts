@@ -1,5 +1,5 @@
 /**
- * A store that lost writes: what stops, what goes on, and how an operator ends it.
+ * A store that lost writes: what stops, what goes on, and how an operator resolves it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -30,7 +30,7 @@ const stopped = (error: unknown) => error instanceof StoreError && error.code ==
 const active = (manager: CertificateAuthority) => manager.require().active.id;
 const ids = (manager: CertificateAuthority) => manager.require().state.roots.map(({ id }) => id);
 
-/** The store as it was: what was committed since is lost. */
+/** The store as it was: later commits are lost. */
 function lose(document: string | null): void {
   ca.backend.document = document;
 }
@@ -51,7 +51,7 @@ async function leafOf(
   return readChain((await manager.sign(csr)).certificatePem);
 }
 
-/** A leaf verifies before whoever trusts some roots, any one of which is enough. */
+/** A leaf verifies for a peer that trusts some roots, any one of which is enough. */
 async function verifies(
   { leaf, intermediates }: Awaited<ReturnType<typeof leafOf>>,
   roots: readonly Certificate[],
@@ -88,7 +88,7 @@ describe("a store that lost writes", () => {
     );
   });
 
-  it("refresh() logs an alarm, and it, refusals and the status end with the words of the edge", async () => {
+  it("refresh() logs an alarm; the alarm, refusals and the status end with the hint of the edge", async () => {
     const alarms: string[] = [];
     const before = ca.backend.document;
     const three = await replica(ca, "three", {
@@ -110,7 +110,7 @@ describe("a store that lost writes", () => {
     });
   });
 
-  it("refresh() notices another state under the same index, and a state whose ancestors are others", async () => {
+  it("refresh() notices another state under the same index, and a state with other ancestors", async () => {
     const before = ca.backend.document;
     await one.rotate(NOW);
     lose(before);
@@ -134,7 +134,7 @@ describe("a store that lost writes", () => {
   });
 
   for (const keep of ["snapshot", "stored"] as const)
-    it(`resolve() keeps the ${keep}, above every index seen, and the other side's root stays published until its leaves are dead`, async () => {
+    it(`resolve() keeps the ${keep}, above every index seen, and the other side's root stays published until its leaves have expired`, async () => {
       const before = ca.backend.document;
       await one.configure(configuration({ PrivateKeyBits: 384 }));
       lose(before);
@@ -154,7 +154,7 @@ describe("a store that lost writes", () => {
         assert.equal(manager.require().state.index, 4);
         assert.equal(active(manager), keep === "snapshot" ? mine : theirs);
         for (const id of [mine, theirs]) assert.ok(ids(manager).includes(id));
-        // A new leaf verifies under each published root, taken alone.
+        // A new leaf verifies under each published root by itself.
         const leaf = {
           leaf: await requireSigning(manager, csr, ca.clock.now()),
           intermediates: (await leafOf(manager)).intermediates,
@@ -205,7 +205,7 @@ describe("a store that lost writes", () => {
       await requireSigning(one, csr, ca.clock.now());
     });
 
-  it("resolve() keeps a root left by force that way, and its key gone", async () => {
+  it("resolve() keeps an abandoned root abandoned, without its key", async () => {
     const before = ca.backend.document;
     const compromised = active(one);
     const { cert, key } = (await import("./harness.ts")).suppliedRoot();
@@ -222,7 +222,7 @@ describe("a store that lost writes", () => {
     await requireSigning(one, csr, ca.clock.now());
   });
 
-  it("resolve() puts the snapshot back where the store holds nothing, and not nothing", async () => {
+  it("resolve() restores the snapshot into an empty store, and refuses to keep the empty state", async () => {
     await one.rotate(NOW);
     await two.refresh();
     lose(null);
@@ -241,7 +241,7 @@ describe("a store that lost writes", () => {
     const before = ca.backend.document;
     await one.rotate(NOW);
     await two.refresh();
-    // A grant that led to no commit, which the other replica knows nothing of.
+    // A grant without a commit, unknown to the other replica.
     const { store } = ca.backend.open(createCodec(ca.sealer), "two");
     const forgetful = overriding(store, {
       read: async () => ({ ...(await store.read()), term: (await store.read()).term - 1 }),
@@ -257,14 +257,14 @@ describe("a store that lost writes", () => {
     assert.equal((await store.stopMark())?.term, seen);
   });
 
-  it("resolve() refuses where nothing is in conflict", async () => {
+  it("resolve() refuses if there is no conflict", async () => {
     await assert.rejects(
       one.resolve(KEEP("snapshot")),
       (error: unknown) => error instanceof ConflictError && error.code === "no_conflict",
     );
   });
 
-  it("start() goes by what was seen before, and never makes another CA in an emptied store", async () => {
+  it("start() uses the last-seen state, and never creates another CA in an emptied store", async () => {
     let kept: LastSeen | null = null;
     const lastSeen = {
       load: async () => kept,
@@ -285,7 +285,7 @@ describe("a store that lost writes", () => {
     await requireSigning(again, csr, ca.clock.now());
     const fresh = await replica(ca, "fresh");
     await fresh.start();
-    // Neither as a follower nor, once the others are gone, as the leader.
+    // Neither as a follower nor, once the others have left, as the leader.
     for (let i = 0; i < 2; i++) {
       if (i > 0) ca.clock.advance(31_000);
       assert.equal((await fresh.tick()).kind, "wait");
@@ -293,7 +293,7 @@ describe("a store that lost writes", () => {
     assert.deepEqual([fresh.status.role, ca.backend.document], ["leader", null]);
   });
 
-  it("follow() takes states that skip some, and one that names no ancestors", async () => {
+  it("follow() accepts states that skip some, and one that names no ancestors", async () => {
     for (let i = 0; i < 3; i++) await one.configure(configuration({ LeafCertTTL: `${20 + i}h` }));
     await two.refresh();
     assert.deepEqual([two.require().state.index, two.status.stopped], [4, null]);
@@ -351,7 +351,7 @@ describe("rollbackOf()", () => {
     ["a lower term", () => state(3, "c", []), () => stored(state(3, "c", []), 4), true],
   ];
   for (const [what, seen, is, lost] of cases)
-    it(`rollbackOf() is ${lost ? "noticed" : "none"}: ${what}`, () =>
+    it(`rollbackOf() ${lost ? "finds a rollback" : "returns null"}: ${what}`, () =>
       assert.equal(rollbackOf({ state: seen(), term: 5 }, is()) !== null, lost));
 
   it("activeRoot() of every side stays one", () =>

@@ -1,5 +1,5 @@
 /**
- * How long a cross-signed certificate lives: as long as somebody can need it, and not as long as
+ * The validity of a cross-signed certificate: as long as a peer can need it, and not as long as
  * the two roots.
  * @module
  */
@@ -31,7 +31,7 @@ const retired = (ca: TestCa) =>
 const crossings = (ca: TestCa) => crossChainOf(ca.manager.require().active);
 const signs = (ca: TestCa) => requireSigning(ca.manager, csr, ca.clock.now());
 
-/** Does what is due, as long as something is. @returns what it was */
+/** Runs all due steps. @returns their names */
 async function settle({ manager }: TestCa): Promise<string[]> {
   const done: string[] = [];
   for (let i = 0; i < 20; i++) {
@@ -74,7 +74,7 @@ async function neededForLonger(
 }
 
 describe("the life of a cross-signed certificate", () => {
-  it("ends one largest leaf life after the root that issued it is pruned, although both roots live for ten years", async () => {
+  it("expires one largest leaf life after the root that issued it is pruned, although both roots live for ten years", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     await ca.manager.configure(configuration({ LeafCertTTL: "10h" }));
     await ca.manager.rotate(NOW);
@@ -91,7 +91,7 @@ describe("the life of a cross-signed certificate", () => {
     await signs(ca);
   });
 
-  it("cuts no leaf short, and outlasts every leaf that was signed while it was needed", async () => {
+  it("shortens no leaf, and outlasts every leaf that was signed while it was needed", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     await ca.manager.rotate(NOW);
     const old = retired(ca);
@@ -119,7 +119,7 @@ describe("the life of a cross-signed certificate", () => {
     );
   });
 
-  it("is pruned with its root and not made again, in every rotation that follows", {
+  it("is pruned with its root and not issued again, in every later rotation", {
     timeout: 60_000,
   }, async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
@@ -136,7 +136,7 @@ describe("the life of a cross-signed certificate", () => {
     await signs(ca);
   });
 
-  it("is made again by a tick where the root that issued it is needed for longer, for as long as that", async () => {
+  it("is issued again by a tick if the root that issued it is needed for longer, for that long", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     await ca.manager.rotate(NOW);
     await ca.manager.rotate(NOW);
@@ -156,7 +156,7 @@ describe("the life of a cross-signed certificate", () => {
     await signs(ca);
   });
 
-  it("is not asked for again once the active root itself has ended", async () => {
+  it("is not requested again once the active root itself has expired", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const { cert, key } = suppliedRoot({ to: "20260605000000Z" });
     await ca.manager.configure(configuration({ RootCert: cert, PrivateKey: key }));
@@ -165,7 +165,7 @@ describe("the life of a cross-signed certificate", () => {
     assert.deepEqual(ca.manager.status.notes, []);
   });
 
-  it("a failure to make it again holds up nothing else, and is told with its reason", async () => {
+  it("a failure to issue it again delays no other step, and is logged with its reason", async () => {
     let broken = false;
     const providers = providersWith((type) => ({
       ...type,

@@ -50,7 +50,7 @@ before(async () => {
 });
 
 describe("rootsToReach()", () => {
-  it("rootsToReach() takes retired roots that are neither expired nor left by force", () => {
+  it("rootsToReach() returns retired roots that are neither expired nor abandoned", () => {
     const roots = [
       entry(root(a)),
       entry(root(b), { status: "active", rotatedOutAt: null }),
@@ -89,7 +89,7 @@ describe("neededLongestFirst()", () => {
     assert.deepEqual(order([{ ...long, rotatedOutAt: at(60) }, ending]), [long.id, ending.id]);
   });
 
-  it("neededLongestFirst() keeps the order of the line in use among those needed equally long", async () => {
+  it("neededLongestFirst() keeps the order of the cross-chain in use among roots needed equally long", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
     const roots = [entry(root(a)), entry(root(b)), entry(root(c))];
     assert.deepEqual(
@@ -106,7 +106,7 @@ describe("findCrossSigned()", () => {
       policy: POLICY,
     });
 
-  it("findCrossSigned() takes a certificate of the one root by the other, and not the other way round", async () => {
+  it("findCrossSigned() finds a certificate of the one root by the other, and not the reverse", async () => {
     const ba = await crossed(root(b), root(a));
     assert.equal(find(root(b), entry(root(a)), [ba]), ba);
     assert.equal(find(root(a), entry(root(b)), [ba]), undefined);
@@ -173,12 +173,12 @@ describe("needsCrossSigning()", () => {
     return { ...state, roots };
   };
 
-  it("needsCrossSigning() says no while each lives until the root that issued it is pruned, however late that is", async () => {
+  it("needsCrossSigning() is false while each is valid until the root that issued it is pruned, however late that is", async () => {
     for (const until of [21, 31])
       for (const now of [1, 21, 500])
         assert.equal(needsCrossSigning(await stateWith(at(until)), POLICY, at(now)), false);
   });
-  it("needsCrossSigning() says yes of one that ends before its root is pruned, and of one that is missing", async () => {
+  it("needsCrossSigning() is true for one that expires before its root is pruned, and for a missing one", async () => {
     assert.equal(
       needsCrossSigning(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)),
       true,
@@ -188,7 +188,7 @@ describe("needsCrossSigning()", () => {
     const without = { ...state, roots: state.roots.map((one) => ({ ...one, intermediates: [] })) };
     assert.equal(needsCrossSigning(without, POLICY, at(2)), true);
   });
-  it("needsCrossSigning() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
+  it("needsCrossSigning() is false for a root that was abandoned, lost its key or expired, and for a certificate that expires with it", async () => {
     assert.equal(
       needsCrossSigning(
         await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, abandoned: true }),
@@ -216,7 +216,7 @@ describe("stillUsefulPrefix()", () => {
     assert.deepEqual(stillUsefulPrefix([cb, ba], [], at(0)), []);
   });
 
-  it("stillUsefulPrefix() ends before what has expired", async () => {
+  it("stillUsefulPrefix() ends before an expired certificate", async () => {
     const [cs, sa] = [
       await crossed(root(c), root(shortLived)),
       await crossed(root(shortLived), root(a)),
@@ -259,7 +259,7 @@ describe("any sequence of rotations", () => {
     for (const target of state.roots)
       assert.equal(target.abandoned && state.provider.retired[target.id] !== undefined, false);
     if (active.certificate.notAfter <= now) return;
-    // A line: each certifies the root that issued the one before it.
+    // A chain: each certifies the root that issued the one before it.
     chain.forEach((certificate, i) => {
       const before = chain[i - 1];
       assert.ok(
@@ -281,7 +281,7 @@ describe("any sequence of rotations", () => {
       );
   };
 
-  it("a line reaches every published, unexpired root that was not left by force, after any sequence", {
+  it("the cross-chain reaches every published, unexpired root that was not abandoned, after any sequence", {
     timeout: 60_000,
   }, async () => {
     await fc.assert(

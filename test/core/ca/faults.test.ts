@@ -1,6 +1,6 @@
 /**
  * Every operation with a fault at every call it makes to a port: the state is as before or as
- * after, never between, the operation says which, and whoever comes next goes on.
+ * after, never between, the operation reports which, and the next caller can go on.
  * @module
  */
 import assert from "node:assert/strict";
@@ -31,10 +31,10 @@ const LEASES_OVER = 31_000;
 
 interface Operation {
   readonly name: string;
-  /** Brings the CA to where the operation starts; null leaves it without any state. */
+  /** Brings the CA into the state before the operation; null leaves it without any state. */
   readonly start: ((ca: TestCa) => Promise<unknown>) | null;
   readonly run: (manager: CertificateAuthority) => Promise<unknown>;
-  /** Whether a state is what the operation leads to. */
+  /** Whether a state is the result of the operation. */
   readonly done: (state: CaState) => boolean;
 }
 
@@ -157,7 +157,7 @@ async function runWithFault(
 
   if (unchanged) {
     ca.clock.advance(LEASES_OVER);
-    // Whoever lives goes on: the same replica where it was only refused.
+    // A live replica goes on: the same one if the call was only refused.
     await run(outcome === "refused" ? faulty : next);
     await next.refresh();
     assert.ok(done(next.require().state), `trying again did not help: ${where}`);
@@ -169,7 +169,7 @@ async function runWithFault(
 describe("a fault at any call", () => {
   for (const operation of operations)
     for (const mode of MODES)
-      it(`${operation.name} is done or not done where a port's call fails (${mode})`, {
+      it(`${operation.name} is done or not done if a port call fails (${mode})`, {
         timeout: 60_000,
       }, async () => {
         let n = 1;
@@ -177,7 +177,7 @@ describe("a fault at any call", () => {
         assert.ok(n > 5, "the ports were not called");
       });
 
-  it("rewrap() seals keys anew wholly or not at all, at whichever call it fails", {
+  it("rewrap() encrypts all keys again or none, whichever call fails", {
     timeout: 60_000,
   }, async () => {
     for (let n = 1; ; n++) {
@@ -210,7 +210,7 @@ describe("a fault at any call", () => {
 });
 
 describe("an unknown outcome", () => {
-  it("configure() counts a commit whose answer was lost as done", async () => {
+  it("configure() counts a commit whose response was lost as done", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
     const { ports } = createFaults(ca.backend, sealer, "faulty");
     let commits = 0;
@@ -230,7 +230,7 @@ describe("an unknown outcome", () => {
     await requireSigning(faulty, csr, ca.clock.now());
   });
 
-  it("configure() says that the outcome is unknown where neither the commit nor the reading back is answered, and goes on after that", async () => {
+  it("configure() reports an unknown outcome if neither the commit nor the read after it is answered, and works again later", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
     const { ports } = createFaults(ca.backend, sealer, "faulty");
     let away = false;
@@ -263,7 +263,7 @@ describe("an unknown outcome", () => {
     assert.equal(repeated.require().state.roots.length, 2);
   });
 
-  it("configure() does not take another's commit for its own", async () => {
+  it("configure() does not take another replica's commit for its own", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
     const { ports } = createFaults(ca.backend, sealer, "faulty");
     const other = await replica(ca, "other");

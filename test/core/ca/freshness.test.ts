@@ -35,7 +35,7 @@ function healthOf(storeNow?: () => Promise<Date>) {
 }
 
 describe("ReplicaHealth", () => {
-  it("isFresh() holds from the confirmation for so long, and not while the clock is behind the confirmation", () => {
+  it("isFresh() is true for the given span from the confirmation, and false while the clock is behind it", () => {
     const { clock, health } = healthOf();
     assert.equal(health.isFresh(1000), false);
     health.markFresh(clock.now());
@@ -45,7 +45,7 @@ describe("ReplicaHealth", () => {
     clock.advance(1);
     assert.equal(health.isFresh(1000), false);
     health.markFresh(clock.now());
-    // How long ago the confirmation was cannot be told any more.
+    // The age of the confirmation is no longer known.
     clock.jump(-1);
     assert.equal(health.isFresh(1000), false);
     assert.equal(health.signingObstacle(HOUR)?.code, "state_stale");
@@ -76,7 +76,7 @@ describe("ReplicaHealth", () => {
     assert.equal(health.signingObstacle(HOUR)?.code, "state_stale");
   });
 
-  it("heartbeat() believes no comparison of clocks that took longer than the skew that it is to find", async () => {
+  it("heartbeat() ignores a comparison of clocks that took longer than the skew to detect", async () => {
     const { clock, memory, health } = healthOf(async () => {
       const stored = new Date(clock.now().getTime() + HOUR);
       clock.advance(POLICY.maxClockSkewMs + 1);
@@ -89,7 +89,7 @@ describe("ReplicaHealth", () => {
     );
   });
 
-  it("heartbeat() believes no comparison during which the clock was set back", async () => {
+  it("heartbeat() ignores a comparison during which the clock was set back", async () => {
     const { clock, memory, health } = healthOf(async () => {
       clock.jump(-HOUR);
       return new Date(clock.now().getTime() + HOUR);

@@ -1,5 +1,5 @@
 /**
- * Garbage of several records: what one of them lacks delays no other.
+ * Garbage of several records: a fault in one of them delays no other.
  * @module
  */
 import assert from "node:assert/strict";

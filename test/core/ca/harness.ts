@@ -129,19 +129,19 @@ export const withoutCrossSigning: ProviderTypes = providersWith((type) => ({
   open: async (...opening) => ({ ...(await type.open(...opening)), crossSigner: null }),
 }));
 
-/** A leaf and what goes with it, read. */
+/** A leaf and its chain, parsed. */
 export function readChain(pem: string): { leaf: Certificate; intermediates: Certificate[] } {
   const [leaf, ...intermediates] = readPem(pem).map(({ bytes }) => readCertificate(bytes));
   if (leaf === undefined) throw new TypeError("There is no certificate");
   return { leaf, intermediates };
 }
 
-/** The published roots under each of which, taken alone, a leaf signed now must verify. */
+/** The published roots under each of which, by itself, a leaf signed now must verify. */
 export function rootsInUse(state: CaState, now: Date): RootEntry[] {
   return state.roots.filter((root) => !root.abandoned && root.certificate.notAfter > now);
 }
 
-/** Signs a leaf and verifies it under each published root, taken alone. */
+/** Signs a leaf and verifies it under each published root by itself. */
 export async function requireSigning(
   manager: CertificateAuthority,
   csr: string,

@@ -1,6 +1,6 @@
 /**
- * Issuers below the root: where they stand among its certificates, when they are renewed, and
- * secrets inside maps.
+ * Issuers below the root: their place in the issuer chain, when they are renewed, and
+ * secrets in maps.
  * @module
  */
 import assert from "node:assert/strict";
@@ -55,7 +55,7 @@ const newRoot = (certificate: Certificate, issuer: Certificate) => ({
 const id = (n: number) => n.toString(16).padStart(32, "0");
 
 describe("issuers below the root", () => {
-  it("issuerChainOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
+  it("issuerChainOf() puts them before the cross-chain, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
     const first = bootstrap(CLUSTER, id(1), {
       config: CONFIG,
@@ -100,7 +100,7 @@ describe("issuers below the root", () => {
     assert.deepEqual(active(fourth).intermediates, [renewed]);
   });
 
-  it("each root records the issuers that signed its leaves, until no leaf of them can be alive", async () => {
+  it("each root records the issuers that signed its leaves, until every leaf of them must have expired", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer(1.5 * HOUR)];
     const record = (state: CaState, { id: of }: Certificate) =>
       state.roots
@@ -162,7 +162,7 @@ describe("issuers below the root", () => {
       [old.issuer, null],
       [renewed, at(4)],
     ]);
-    // What is over is dropped by a prune alone, once looks at the clock have confirmed it.
+    // Expired records are dropped only by a prune, once looks at the clock have confirmed the expiry.
     assert.deepEqual(record(fourth, next.certificate), [[next.issuer, next.issuer.notAfter]]);
     const fifth = prune(fourth, id(6), DEFAULT_POLICY, trusted(at(5)));
     assert.deepEqual(record(fifth, old.certificate), [[old.issuer, null]]);
@@ -198,7 +198,7 @@ describe("issuers below the root", () => {
 describe("secrets of a configuration", () => {
   const PATHS = ["Token", "AuthMethod.Params.secret_id"];
 
-  it("redact() hides them at any depth and in any spelling, and leaves what is empty", () => {
+  it("redact() hides them at any depth and in any spelling, and keeps empty ones", () => {
     const config = {
       token: "t",
       AuthMethod: { Type: "approle", params: { SecretID: "s", role_id_file_path: "/r" } },
@@ -215,7 +215,7 @@ describe("secrets of a configuration", () => {
     });
   });
 
-  it("requireKept() takes a hidden secret where that one is stored, and nowhere else", () => {
+  it("requireKept() accepts a hidden secret only if the secret of that field is stored", () => {
     const kept = { AuthMethod: { Params: { secret_id: HIDDEN } } };
     const stored = { provider: "vault", config: kept };
     requireKept({ provider: "vault", config: kept }, stored, PATHS);

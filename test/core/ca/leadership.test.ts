@@ -1,5 +1,5 @@
 /**
- * Who leads, and for how long it counts: on a clock that moves when it is told to.
+ * Leadership and how long it is valid, on a clock that the test moves.
  * @module
  */
 import assert from "node:assert/strict";
@@ -29,7 +29,7 @@ async function setUp() {
 }
 
 describe("Leadership", () => {
-  it("lead() lets one lead until it resigns or stays away for longer than the lease", async () => {
+  it("lead() keeps one leader until it resigns or is absent for longer than the lease", async () => {
     const { clock, leadership } = await setUp();
     const [one, two] = [leadership("one"), leadership("two")];
     assert.deepEqual([await one.lead(), await two.lead()], [true, false]);
@@ -42,7 +42,7 @@ describe("Leadership", () => {
     assert.equal(await one.lead(), true);
   });
 
-  it("lease counts no longer than the renew deadline, which is before anybody else can have it", async () => {
+  it("leadership ends at the renew deadline, before another replica can acquire the lease", async () => {
     const { clock, leases } = await setUp();
     let away = false;
     const inner = leases("one");
@@ -61,14 +61,14 @@ describe("Leadership", () => {
     clock.advance(1);
     assert.equal(one.lease, null);
     assert.equal(await leases("two").acquire("leader", 1), null, "another one could lead already");
-    // A clock that was set back makes no lease younger.
+    // A clock that was set back does not extend the lease.
     clock.advance(-20_000);
     assert.equal(one.lease, null);
   });
 });
 
 describe("checkLeaseTimes()", () => {
-  it("checkLeaseTimes() takes lease > renew deadline > retry x jitter, and nothing else", async () => {
+  it("checkLeaseTimes() accepts lease > renew deadline > retry x jitter only", async () => {
     checkLeaseTimes(DEFAULT_POLICY);
     const ca = await createTestCa({ started: false });
     for (const wrong of [

@@ -1,6 +1,7 @@
 /**
  * The lives of a CA from its first root to the end of its last one and on, hour by hour: leaves are
- * signed all the way, and each verifies for as long as it lives, whoever fetched the roots when.
+ * signed throughout, and each verifies until it expires, for peers that fetched the roots at any
+ * time.
  * @module
  */
 import assert from "node:assert/strict";
@@ -35,7 +36,7 @@ interface Issued {
 }
 
 /**
- * A CA with a second replica that reads the store a step late, and all leaves that are still alive.
+ * A CA with a second replica that reads the store one step late, and all leaves still unexpired.
  */
 class Life {
   readonly ca: TestCa;
@@ -62,7 +63,7 @@ class Life {
     return (this.now.getTime() - createFakeClock().now().getTime()) / HOUR;
   }
 
-  /** Signs on both replicas, and checks every leaf that is alive under what each peer trusts. */
+  /** Signs on both replicas, and checks every unexpired leaf under the roots that each peer trusts. */
   async check(): Promise<void> {
     await requireSigning(this.ca.manager, this.#csr, this.now);
     for (const manager of [this.ca.manager, this.late]) {
@@ -237,7 +238,7 @@ describe("the life of a CA", () => {
     );
   });
 
-  it("leaves verify where the old root ends before the new one may be pruned", async () => {
+  it("leaves verify if the old root expires before the new one may be pruned", async () => {
     await life.until(95);
     await life.change((manager) =>
       manager.configure(configuration({ ...SHORT, LeafCertTTL: "6h", RootCertTTL: "300h" })),
@@ -259,7 +260,7 @@ describe("the life of a CA", () => {
     assert.equal(life.state.roots.length, 1);
   });
 
-  it("leaves verify through a rotation every hour, forth and back between two supplied roots", async () => {
+  it("leaves verify through a rotation every hour, back and forth between two supplied roots", async () => {
     const roots = [suppliedRoot(), suppliedRoot()];
     for (let turn = 0; turn < 12; turn++) {
       const { cert, key } = roots[turn % 2] ?? suppliedRoot();

@@ -1,5 +1,5 @@
 /**
- * How many leaves may be signed: by the second, at once, and in flight at all.
+ * Limits of signing: per second, concurrent, and in flight in total.
  * @module
  */
 import assert from "node:assert/strict";
@@ -41,7 +41,7 @@ async function run<T>(limits: Limits, work: () => Promise<T>): Promise<T> {
 /** Lets everything run that can run without time passing. */
 const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-/** Work that ends when it is told to. */
+/** Work that ends when the test lets it end. */
 function job(limits: Limits) {
   const gate = Promise.withResolvers<void>();
   const seen = { started: false, outcome: "pending" };
@@ -76,7 +76,7 @@ const limited = (error: unknown) => {
 describe("Limiter with CSRMaxPerSecond", () => {
   const limits: Limits = { csrMaxPerSecond: 10, csrMaxConcurrent: null };
 
-  it("enter() lets the first through at once and the next when its token is there", async () => {
+  it("enter() admits the first request at once and the next when a token is available", async () => {
     assert.equal(await quick(limits), "done");
     const second = job(limits);
     second.finish();
@@ -90,7 +90,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
     assert.equal(second.seen.outcome, "done");
   });
 
-  it("enter() refuses at once what would wait longer than half a second, and says for how long", async () => {
+  it("enter() refuses at once a request that would wait longer than half a second, and returns for how long", async () => {
     await quick(limits);
     const waiting = Array.from({ length: 5 }, () => job(limits));
     for (const { finish } of waiting) finish();
@@ -100,7 +100,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
     assert.ok(waiting.every(({ seen }) => seen.outcome === "done"));
   });
 
-  it("enter() does not make the queue longer for those it refuses", async () => {
+  it("enter() does not count refused requests in the queue", async () => {
     await quick(limits);
     const waiting = Array.from({ length: 5 }, () => job(limits));
     for (let i = 0; i < 20; i++) await assert.rejects(quick(limits), limited);
@@ -110,7 +110,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
     assert.equal(await quick(limits), "done");
   });
 
-  it("enter() gives out no more than the rate over any time, and saves nothing up while idle", async () => {
+  it("enter() grants no more than the rate over any span, and accumulates no burst while idle", async () => {
     clock.advance(60_000);
     const attempts: ReturnType<typeof job>[] = [];
     for (let ms = 0; ms < 2000; ms += 50) {
@@ -138,7 +138,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
     assert.equal(await quick(slow), "done");
   });
 
-  it("enter() goes by a rate that was raised within half a second, whatever the old one's debt", async () => {
+  it("enter() applies a raised rate within half a second, whatever the debt under the old one", async () => {
     const slow: Limits = { csrMaxPerSecond: 0.01, csrMaxConcurrent: null };
     assert.equal(await quick(slow), "done");
     await assert.rejects(quick(slow), limited);
@@ -152,7 +152,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
     assert.equal(next.seen.outcome, "done");
   });
 
-  it("enter() leaves CSRMaxConcurrent aside where CSRMaxPerSecond is set", async () => {
+  it("enter() ignores CSRMaxConcurrent if CSRMaxPerSecond is set", async () => {
     const both: Limits = { csrMaxPerSecond: 1000, csrMaxConcurrent: 1 };
     const jobs = [job(both), job(both), job(both)];
     clock.advance(10);
@@ -166,7 +166,7 @@ describe("Limiter with CSRMaxPerSecond", () => {
 describe("Limiter with CSRMaxConcurrent", () => {
   const limits: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 2 };
 
-  it("enter() starts no more than so many at once, and the next in order when one ends", async () => {
+  it("enter() starts no more than the limit at once, and the next in order when one ends", async () => {
     const jobs = Array.from({ length: 4 }, () => job(limits));
     const started = () => jobs.map(({ seen }) => seen.started);
     await settle();
@@ -182,7 +182,7 @@ describe("Limiter with CSRMaxConcurrent", () => {
     assert.equal(clock.sleepers, 0);
   });
 
-  it("enter() refuses who has waited half a second, and gives the place to the next", async () => {
+  it("enter() refuses a request after half a second of waiting, and gives the place to the next", async () => {
     const [first, second] = [job(limits), job(limits)];
     const early = job(limits);
     await settle();
@@ -215,7 +215,7 @@ describe("Limiter with CSRMaxConcurrent", () => {
     await Promise.all([first.done, second.done]);
   });
 
-  it("leave() loses no place where a wait ends in the same moment as work", async () => {
+  it("leave() loses no place if a wait ends at the same moment as work", async () => {
     for (let round = 0; round < 10; round++) {
       const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
       const [running, waiting] = [job(one), job(one)];
@@ -236,7 +236,7 @@ describe("Limiter without limits", () => {
     limiter.leave(NONE);
   });
 
-  it("arrive() counts until depart(), and counts nobody whom it refuses", () => {
+  it("arrive() counts a request until depart(), and does not count refused ones", () => {
     for (let i = 0; i < 10; i++) limiter.arrive("issue");
     assert.throws(() => limiter.arrive("issue"), limited);
     assert.equal(limiter.inFlight, 10);
@@ -244,7 +244,7 @@ describe("Limiter without limits", () => {
     assert.equal(limiter.inFlight, 0);
   });
 
-  it("arrive() bounds what is in flight, and takes more when some of it has ended", async () => {
+  it("arrive() bounds the requests in flight, and admits more when some have ended", async () => {
     const jobs = Array.from({ length: 10 }, () => job(NONE));
     await settle();
     assert.equal(limiter.inFlight, 10);
@@ -258,7 +258,7 @@ describe("Limiter without limits", () => {
     assert.equal(limiter.inFlight, 0);
   });
 
-  it("arrive() counts those who wait for their turn as in flight", async () => {
+  it("arrive() counts waiting requests as in flight", async () => {
     const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
     const jobs = Array.from({ length: 10 }, () => job(one));
     await settle();
@@ -282,7 +282,7 @@ describe("Limiter with a share for renewals", () => {
     });
   });
 
-  it("arrive() keeps a share of the room for renewals (consul#12593)", () => {
+  it("arrive() reserves a share of the places for renewals (consul#12593)", () => {
     for (let i = 0; i < 6; i++) limiter.arrive("issue");
     assert.throws(() => limiter.arrive("issue"), limited);
     assert.throws(() => limiter.requireRoom("issue"), limited);
@@ -310,7 +310,7 @@ describe("Limiter with a share for renewals", () => {
     assert.deepEqual(order, ["renewal 1", "renewal 3", "issue 0", "issue 2"]);
   });
 
-  it("enter() lets renewals wait longer for a token than Consul's half second, and nobody else", async () => {
+  it("enter() lets renewals wait longer for a token than Consul's half second, and no other request", async () => {
     const limits: Limits = { csrMaxPerSecond: 10, csrMaxConcurrent: null };
     const turns = Array.from({ length: 6 }, () => limiter.enter(limits, "issue"));
     await assert.rejects(limiter.enter(limits, "issue") as Promise<void>, limited);
@@ -320,7 +320,7 @@ describe("Limiter with a share for renewals", () => {
     await Promise.all([...turns, renewal]);
   });
 
-  it("work() lets so many work at once, and gives a place that is left to renewals first", async () => {
+  it("work() runs up to the limit at once, and gives a free place to renewals first", async () => {
     assert.deepEqual([limiter.work("issue"), limiter.work("issue")], [null, null]);
     const order: string[] = [];
     const asked = (["issue", "renewal", "issue", "renewal"] as const).map((priority, i) =>

@@ -1,6 +1,6 @@
 /**
- * A CA that was made while the clock was ahead: it signs nothing that is not valid yet, and says
- * why and what to do.
+ * A CA that was created while the clock was ahead: it signs nothing that is not valid yet, and
+ * gives the reason and the remedy.
  * @module
  */
 import assert from "node:assert/strict";
@@ -32,9 +32,9 @@ const notYet = (text: RegExp) => (error: unknown) => {
   return true;
 };
 
-describe("a CA that was made while the clock was ahead", () => {
+describe("a CA that was created while the clock was ahead", () => {
   for (const hours of [1.5, 72, 7 * 24, 20 * 8760])
-    it(`signs no leaf for ${hours} hours, and says from when it is valid and what the clock says`, async () => {
+    it(`signs no leaf for ${hours} hours, and reports from when the root is valid and the time of the clock`, async () => {
       const ca = await madeAhead(hours);
       const { notBefore } = ca.manager.require().active.certificate;
       const says = new RegExp(
@@ -63,7 +63,7 @@ describe("a CA that was made while the clock was ahead", () => {
     assert.equal((await test.fetch("/v1/connect/ca/roots")).status, 200);
   });
 
-  it("is refused a rotation that says why, changes nothing, and is rotated by force", async () => {
+  it("refuses a rotation with the reason, changes nothing, and can be rotated by force", async () => {
     const ca = await madeAhead(48);
     const { active } = ca.manager.require();
     const before = ca.backend.document;
@@ -93,7 +93,7 @@ describe("a CA that was made while the clock was ahead", () => {
     await requireSigning(ca.manager, csr, ca.clock.now());
   });
 
-  it("a new root whose issuer is not valid yet is refused before it is in use, and leaves are signed as before", async () => {
+  it("refuses a new root whose issuer is not valid yet before it is in use, and goes on signing", async () => {
     let ahead = 0;
     const providers = providersWith((type) => ({
       ...type,
@@ -121,8 +121,8 @@ describe("a CA that was made while the clock was ahead", () => {
   });
 });
 
-describe("a certificate that would end before it begins", () => {
-  it("is never made: neither a leaf nor an intermediate", async () => {
+describe("a certificate that would expire before it is valid", () => {
+  it("is never issued, neither as a leaf nor as an intermediate", async () => {
     const root = await makeRoot(1);
     const later = new Date(root.certificate.notAfter.getTime() + HOUR);
     const { notBefore, notAfter } = leafValidity(root.certificate, root.certificate, HOUR, later);

@@ -1,6 +1,6 @@
 /**
- * The line of cross-signed certificates as OpenSSL sees it, which takes the first issuer that fits
- * and never comes back.
+ * The cross-chain as OpenSSL verifies it, which takes the first issuer that fits
+ * and never backtracks.
  * @module
  */
 import assert from "node:assert/strict";
@@ -40,7 +40,7 @@ async function requireVerified({ manager, clock }: TestCa): Promise<number> {
 const supply = (ca: TestCa, { cert, key }: SuppliedRoot) =>
   ca.manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
 
-describe("a leaf under each published root, taken alone, by openssl", () => {
+describe("a leaf under each published root by itself, verified by openssl", () => {
   it("verifies after the CA went back to a root that is still listed", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(new Date()) });
     const [one, other] = [suppliedRoot(), suppliedRoot()];
@@ -51,7 +51,7 @@ describe("a leaf under each published root, taken alone, by openssl", () => {
     }
   });
 
-  it("verifies after a root that ends before an older one is pruned", async () => {
+  it("verifies after pruning of a root that expires before an older one", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(new Date()) });
     const ending = suppliedRoot({ to: stamp(new Date(Date.now() + 120 * HOUR)) });
     await supply(ca, ending);

@@ -126,13 +126,13 @@ export interface Turn {
   readonly to: PoolRoot;
   readonly now: Date;
   readonly leafTtlMs: number;
-  /** Without any new cross-signed certificate: what cannot be reached is left by force. */
+  /** Without any new cross-signed certificate: roots that cannot be reached are abandoned. */
   readonly force?: boolean;
 }
 
 /**
- * Rotates, each root of the line certified by the next; under `force` by what there is already
- * alone.
+ * Rotates, each root of the cross-chain certified by the next; under `force` by existing
+ * certificates only.
  */
 export async function rotated(
   state: CaState,

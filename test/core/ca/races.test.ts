@@ -23,14 +23,14 @@ const refusedAs = (code: string) => (error: unknown) => {
 };
 
 describe("a change that races with others", () => {
-  it("configure() does not go back to its own state where another one stands on it already", async () => {
+  it("configure() does not go back to its own state if another one is based on it already", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const other = await replica(ca, "other");
     const { store, ...ports } = ca.backend.open(createCodec(ca.sealer), "slow");
     const slow: CertificateAuthority = await replica(ca, "slow", {
       ...ports,
       store: overriding(store, {
-        // The answer comes late: the lease is over, and another change was made and read meanwhile.
+        // The response is late: the lease has expired, and another change was made and read in between.
         async commit(next, expected) {
           await store.commit(next, expected);
           ca.clock.advance(DEFAULT_POLICY.operationLeaseMs);
@@ -43,7 +43,7 @@ describe("a change that races with others", () => {
     assert.equal(slow.require().state.commitId, other.require().state.commitId);
   });
 
-  it("configure() takes the term that its own loop has read meanwhile for no other one", async () => {
+  it("configure() recognizes its own term if its loop has read that term in between", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const { leases } = ca.backend.open(createCodec(ca.sealer), "reader");
     const reader: CertificateAuthority = await replica(ca, "reader", {
@@ -62,7 +62,7 @@ describe("a change that races with others", () => {
 });
 
 describe("a store that was emptied", () => {
-  it("tick() makes the first state where only the grant of a lease was lost", async () => {
+  it("tick() creates the first state if only the grant of a lease was lost", async () => {
     const ca = await createTestCa({ started: false });
     const [before, after] = [ca.backend, new MemoryBackend(ca.clock)].map((backend) =>
       backend.open(createCodec(ca.sealer), "first"),
@@ -75,7 +75,7 @@ describe("a store that was emptied", () => {
         commit: (next, expected) => ports.store.commit(next, expected),
         async now() {
           if (ports === after) return after.store.now();
-          // Redis is gone here, with all that it had, and started again.
+          // Redis has lost all its data here, and was started again.
           ports = after;
           throw new StoreError("store_unavailable", "Redis is away");
         },
@@ -99,7 +99,7 @@ describe("a store that was emptied", () => {
   });
 });
 
-describe("what was seen last", () => {
+describe("the last-seen state", () => {
   it("is the newest state, whichever was to be written first", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -123,7 +123,7 @@ describe("what was seen last", () => {
     );
     const quick = reader.refresh();
     await taken;
-    // What can be done at once has been done.
+    // All work without waiting is done.
     await new Promise((later) => setImmediate(later));
     resolve();
     await Promise.all([slow, quick]);

@@ -107,7 +107,7 @@ describe("requireOwnLeaf()", () => {
       now: at(2),
     });
     const forged = await leafOf(root(b), at(2));
-    // What the thief of b's key shows: b certified by a, which is published.
+    // The chain of a thief of b's key: b certified by a, which is published.
     assert.notEqual(
       await findPath(forged, [await crossed(root(b), root(a), at(1))], root(a).certificate, at(2)),
       null,
@@ -133,7 +133,7 @@ describe("requireOwnLeaf()", () => {
     await refused(await leafOf(root(b), later), pruned, later, NOT_OURS);
   });
 
-  it("takes a leaf of an issuer that was renewed since, until no leaf of it can be alive", async () => {
+  it("takes a leaf of an issuer that was renewed since, until every leaf of it must have expired", async () => {
     const [first, second] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
     const state = bootstrap(CLUSTER, commitId(), {
       config: CONFIG,
@@ -155,7 +155,7 @@ describe("requireOwnLeaf()", () => {
     assert.ok(await isOwnLeaf(await leafOf(second, at(160)), renewed, at(160)));
   });
 
-  it("takes a leaf of a retired root's issuer, which no published certificate shows any more", async () => {
+  it("takes a leaf of a retired root's issuer, which is in no published certificate any more", async () => {
     const issuer = await intermediateOf(root(a));
     const state = bootstrap(CLUSTER, commitId(), {
       config: CONFIG,
@@ -179,7 +179,7 @@ describe("requireOwnLeaf()", () => {
     assert.ok(await isOwnLeaf(await leafOf(issuer, at(4)), next, at(4.5)));
   });
 
-  it("refuses a leaf below an intermediate that the root signed for somebody else, and one of a root whose leaves an intermediate signs", async () => {
+  it("refuses a leaf below an intermediate that the root signed for another party, and one of a root whose leaves an intermediate signs", async () => {
     const [ours, theirs] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
     const state = bootstrap(CLUSTER, commitId(), {
       config: CONFIG,
@@ -194,12 +194,12 @@ describe("requireOwnLeaf()", () => {
     );
     await refused(foreign, state, at(1), NOT_OURS);
     await refused(await leafOf(root(a), at(1)), state, at(1), NOT_OURS);
-    // A twin of our issuer by name and key identifier, with another key.
+    // A copy of our issuer's name and key identifier, with another key.
     const twin = { certificate: ours.certificate, privateKey: theirs.privateKey };
     await refused(await leafOf(twin, at(1)), state, at(1), NOT_OURS);
   });
 
-  it("refuses a leaf that is not valid yet or not any more, a CA, and one after its root has ended", async () => {
+  it("refuses a leaf that is not valid yet or has expired, a CA, and a leaf whose root has expired", async () => {
     const short = await makeRoot(10);
     const state = firstState(short, TTL);
     await refused(await leafOf(short, at(2)), state, at(1), /not valid yet$/);

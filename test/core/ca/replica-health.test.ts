@@ -1,5 +1,5 @@
 /**
- * The status of a replica whose store is away, or refuses writes.
+ * The status of a replica whose store is unavailable, or refuses writes.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,7 @@ import { BOOTSTRAP, replica } from "./harness.ts";
 const FULL = 'Cannot use the SQLite file "/data/meshca.db": the disk is full';
 
 describe("status", () => {
-  /** A replica whose store can be read; what writes fails as `state.reason` says. */
+  /** A replica whose store can be read; writes fail with `state.reason`. */
   async function unwritable(state: { reason: string | null }) {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const written = async <T>(call: () => Promise<T>): Promise<T> => {
@@ -29,7 +29,7 @@ describe("status", () => {
     });
   }
 
-  it("has why the last write failed as the reason that nothing can be changed, until one is taken", async () => {
+  it("gives the failure of the last write as the reason why changes are refused, until a write succeeds", async () => {
     const state = { reason: null as string | null };
     const manager = await unwritable(state);
     await manager.start();
@@ -37,7 +37,7 @@ describe("status", () => {
     state.reason = FULL;
     await assert.rejects(manager.configure(configuration({ PrivateKeyBits: 384 })), StoreError);
     assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
-    // What can be read is no proof that it can be written.
+    // A successful read does not prove that writes succeed.
     await manager.refresh();
     assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
     assert.deepEqual([manager.status.storeAway, manager.obstacle()], [false, null]);
@@ -46,7 +46,7 @@ describe("status", () => {
     assert.equal(manager.status.changeObstacle, null);
   });
 
-  it("has it from a heartbeat too, before somebody tries a change", async () => {
+  it("gives it after a failed heartbeat too, before any change", async () => {
     const state = { reason: null as string | null };
     const manager = await unwritable(state);
     await manager.start();
@@ -55,7 +55,7 @@ describe("status", () => {
     assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
   });
 
-  it("does not take a change that is refused for its own sake for a store that cannot be written", async () => {
+  it("does not treat a refused change as a failure of the store", async () => {
     const state = { reason: null as string | null };
     const manager = await unwritable(state);
     await manager.start();

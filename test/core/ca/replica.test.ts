@@ -1,6 +1,6 @@
 /**
- * How a replica takes what is stored: changes of others, tampering, a key that cannot be opened, a
- * new key-encryption key.
+ * How a replica adopts the stored state: changes of others, tampering, a key that cannot be
+ * decrypted, a new key-encryption key.
  * @module
  */
 import assert from "node:assert/strict";
@@ -30,7 +30,7 @@ beforeEach(async () => {
 const stateOf = (of: CertificateAuthority = manager): CaState => of.require().state;
 
 describe("follow()", () => {
-  it("follow() takes a change of another replica, and every subscriber hears of it", async () => {
+  it("follow() adopts a change of another replica, and notifies every subscriber", async () => {
     const other = await replica(ca, "other");
     await other.refresh();
     const heard: string[] = [];
@@ -47,10 +47,10 @@ describe("follow()", () => {
   });
 });
 
-describe("freshen()", () => {
+describe("refreshIfStale()", () => {
   const policy: Policy = { ...DEFAULT_POLICY, maxStalenessMs: 300_000, maxAgeMs: 1000 };
 
-  it("freshen() asks the store only where what is served is older than it may be, and signs under what it found", async () => {
+  it("refreshIfStale() reads the store only if the snapshot is too old, and signs under the state it read", async () => {
     const other = await replica(ca, "other", { policy });
     await other.start();
     await manager.configure(configuration({ PrivateKeyBits: 384 }));
@@ -63,7 +63,7 @@ describe("freshen()", () => {
     await requireSigning(other, csr, ca.clock.now());
   });
 
-  it("freshen() tells the subscribers of one of what another one with the same memory took", async () => {
+  it("refreshIfStale() notifies subscribers of a state that another instance with the same memory adopted", async () => {
     const memory = createReplicaMemory();
     const one = await replica(ca, "one", { policy, memory });
     await one.start();
@@ -81,21 +81,21 @@ describe("freshen()", () => {
     assert.equal(heard.length, 2);
   });
 
-  it("what is served may not be older than what may be signed under", async () => {
+  it("the staleness limit for reads is not allowed above the one for signing", async () => {
     for (const wrong of [{ maxStalenessMs: 500 }, { maxStalenessMs: null }])
       await assert.rejects(replica(ca, "other", { policy: { ...policy, ...wrong } }), RangeError);
   });
 });
 
 describe("refresh()", () => {
-  it("refresh() keeps signing under the last good state where the stored one was tampered with", async () => {
+  it("refresh() keeps signing under the last good state if the stored one was tampered with", async () => {
     const state = stateOf();
     const { document } = ca.backend;
     ca.backend.document = (document ?? "").replace('\\"forcedOut\\":false', '\\"forcedOut\\":true');
     assert.notEqual(ca.backend.document, document);
     await assert.rejects(manager.refresh(), /the MAC of its document is invalid/);
     assert.equal(stateOf(), state);
-    // It can still sign, which is what readiness says.
+    // It can still sign, so it is ready.
     assert.equal(manager.obstacle(), null);
     await requireSigning(manager, csr, ca.clock.now());
     await assert.rejects(
@@ -107,7 +107,7 @@ describe("refresh()", () => {
     assert.equal(manager.obstacle(), null);
   });
 
-  it("refresh() opens the key again where that failed for a moment", async () => {
+  it("refresh() decrypts the key again after a transient failure", async () => {
     let away = true;
     const flaky = providersWith((type) => ({
       ...type,
@@ -130,7 +130,7 @@ describe("refresh()", () => {
 });
 
 describe("a new key-encryption key", () => {
-  it("rewrap() seals every key anew, once, and the old key-encryption key is needed no more", async () => {
+  it("rewrap() encrypts every key again, once, and the old key-encryption key is no longer needed", async () => {
     const [old, next] = [makeKek(), makeKek()];
     const first = await createTestCa({
       bootstrap: BOOTSTRAP,

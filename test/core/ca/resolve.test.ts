@@ -1,5 +1,5 @@
 /**
- * Two states of one CA become one: what each row of a root keeps of both.
+ * Two states of one CA are merged: which fields each root keeps of both.
  * @module
  */
 import assert from "node:assert/strict";
@@ -88,7 +88,7 @@ describe("planResolution()", () => {
       assert.equal((await united({ abandoned: kept }, { abandoned: other })).abandoned, true);
     });
 
-  it("planResolution() keeps the longer leaf life, the later retirement and the later end of an issuer's leaves", async () => {
+  it("planResolution() keeps the longer leaf life, the later retirement and the later expiry of an issuer's leaves", async () => {
     const now = ca.clock.now();
     const later = new Date(now.getTime() + HOUR);
     const [issuer] = state.roots.find(({ status }) => status === "retired")?.leafIssuers ?? [];

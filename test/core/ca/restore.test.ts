@@ -15,7 +15,7 @@ const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 const ids = ({ manager }: TestCa) => manager.require().state.roots.map(({ id }) => id);
 
 describe("a backup with a chain that is longer than the bound", () => {
-  it("is restored into an empty store, and over the CA that it was made of, and only a rotation is refused", async () => {
+  it("is restored into an empty store, and over the CA it was made from, and only a rotation is refused", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     for (let i = 0; i < 4; i++) await ca.manager.rotate(NOW);
     const backup = ca.manager.require();

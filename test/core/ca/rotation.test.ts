@@ -1,6 +1,6 @@
 /**
- * Rotations by the manager: by key type, at once, back to a listed root, by force, at the end of a
- * root, and how many.
+ * Rotations: by key type, concurrent, back to a listed root, by force, at the expiry of a
+ * root, and their limits.
  * @module
  */
 import assert from "node:assert/strict";
@@ -106,7 +106,7 @@ describe("rotate()", () => {
     assert.equal(stateOf().roots.length, 2);
   });
 
-  it("rotate() is refused where root or key were supplied, saying what to do", async () => {
+  it("rotate() is refused with the remedy if root or key were supplied", async () => {
     const { cert, key } = suppliedRoot();
     await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
     await requireRefused(
@@ -189,7 +189,7 @@ describe("force", () => {
     ({ manager } = ca);
   });
 
-  it("configure() and rotate() are refused in Consul's words where the old root cannot cross-sign, and name it", async () => {
+  it("configure() and rotate() are refused with Consul's text, which names the old root, if it cannot cross-sign", async () => {
     for (const work of [
       (to: CertificateAuthority) => to.configure(configuration({ PrivateKeyBits: 384 })),
       (to: CertificateAuthority) => to.rotate(NOW),
@@ -201,7 +201,7 @@ describe("force", () => {
       });
   });
 
-  it("configure() with force leaves the old root behind and destroys its key at once", async () => {
+  it("configure() with force abandons the old root and deletes its key at once", async () => {
     const id = activeId();
     const sealed = stateOf().provider.active.key ?? "?";
     assert.ok((ca.backend.document ?? "").includes(sealed));
@@ -231,7 +231,7 @@ describe("force", () => {
     await signs();
   });
 
-  it("rotate() with force keeps the road to every root that can cross-sign", async () => {
+  it("rotate() with force keeps the chain to every root that can cross-sign", async () => {
     const able = await replica(ca, "able", {
       providers: (await import("../../../providers/index.ts")).providers,
     });
@@ -278,7 +278,7 @@ describe("an expired root", () => {
   });
 });
 
-describe("the budget", () => {
+describe("the chain size", () => {
   const withinBudget = (state: CaState) => {
     assert.ok(chainBytes(activeRoot(state).intermediates) <= DEFAULT_POLICY.maxChainBytes);
     assert.ok(rootsBytes(state.roots) <= DEFAULT_POLICY.maxRootsBytes);
@@ -310,7 +310,7 @@ describe("the budget", () => {
       (to) => to.configure(configuration({ PrivateKeyBits: 384 })),
       coded("budget_exceeded", says),
     );
-    // What rotates nothing is refused nothing.
+    // A change without a rotation is not refused.
     assert.equal(await manager.configure(configuration({ LeafCertTTL: "71h" })), true);
     ca.clock.advance((2 * 72 - 5) * HOUR + 1);
     assert.equal((await manager.tick()).kind, "wait");
@@ -344,7 +344,7 @@ describe("the budget", () => {
     await signs();
   });
 
-  it("a stored chain that is longer than the bound signs on, and is kept by whatever rotates nothing", {
+  it("a stored chain that is longer than the bound signs on, and is kept by every change without a rotation", {
     timeout: 60_000,
   }, async () => {
     for (let i = 0; i < 5; i++) await manager.rotate(NOW);
@@ -404,7 +404,7 @@ describe("the budget", () => {
     await signs();
   });
 
-  it("rotate() with force is not refused: it leaves the oldest roots behind, and the chain stays within its budget", {
+  it("rotate() with force is not refused: it abandons the oldest roots, and the chain stays within its limits", {
     timeout: 60_000,
   }, async () => {
     ca = await createTestCa({

@@ -1,5 +1,5 @@
 /**
- * What is due, as a function of the state and the time alone.
+ * The next due step, as a function of only the state and the time.
  * @module
  */
 import assert from "node:assert/strict";
@@ -35,16 +35,16 @@ before(async () => {
 });
 
 describe("nextStep()", () => {
-  it("nextStep() bootstraps where there is no state", () => {
+  it("nextStep() bootstraps if there is no state", () => {
     assert.deepEqual(due(null, at(0)), { kind: "bootstrap" });
   });
 
-  it("nextStep() waits for nothing where only one root ever was", () => {
+  it("nextStep() waits for nothing if there was only ever one root", () => {
     assert.deepEqual(due(firstState(a, HOUR), at(0)), { kind: "wait", until: null });
     assert.deepEqual(due(firstState(a, HOUR), at(1_000_000)), { kind: "wait", until: null });
   });
 
-  it("nextStep() prunes a root once no leaf of it can be alive", async () => {
+  it("nextStep() prunes a root once every leaf of it must have expired", async () => {
     const state = await turn(firstState(a, 72 * HOUR), b, 0);
     assert.deepEqual(due(state, at(144)), { kind: "wait", until: after(at(144)) });
     assert.deepEqual(due(state, after(at(144))), { kind: "prune" });
@@ -59,7 +59,7 @@ describe("nextStep()", () => {
     assert.equal(due(state, after(at(20))).kind, "prune");
   });
 
-  it("nextStep() is due exactly when it said that it would be, and has nothing to do after that step", async () => {
+  it("nextStep() is due exactly at the announced instant, and has nothing to do after that step", async () => {
     let state = await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9);
     let steps = 0;
     for (let step = due(state, at(0)); step.kind === "wait" && step.until !== null; ) {
@@ -82,7 +82,7 @@ describe("nextStep()", () => {
     assert.deepEqual(due(state, after(notAfter)), { kind: "prune" });
   });
 
-  it("nextStep() changes nothing of a state, whatever is due", async () => {
+  it("nextStep() does not mutate a state, whatever is due", async () => {
     const state = deeplyFrozen(
       await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9),
     );

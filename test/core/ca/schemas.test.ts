@@ -47,7 +47,7 @@ const announce = ({ backend, sealer }: TestCa, schema: number) =>
   );
 
 describe("schemas of the state", () => {
-  it("a change is refused while a replica is alive that reads no schema with the record of access control", async () => {
+  it("a change is refused while a live replica reads no schema with the record of access control", async () => {
     const ca = await createTestCa();
     await commitAccess(ca);
     await announce(ca, 2);
@@ -63,7 +63,7 @@ describe("schemas of the state", () => {
     assert.equal(ca.backend.document, before);
   });
 
-  it("the record of access control stays through a rotation, a configuration and a restored backup from before it", async () => {
+  it("the record of access control survives a rotation, a configuration and an older backup", async () => {
     const ca = await createTestCa();
     const backup = ca.manager.require().state;
     await commitAccess(ca);

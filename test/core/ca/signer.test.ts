@@ -1,5 +1,5 @@
 /**
- * The way of a request through the CA: what counts against the limits, and what a leaf can hold.
+ * Signing of requests: what counts against the limits, and which requests are refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -35,7 +35,7 @@ import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "
 import { makeRoot, START } from "./pool.ts";
 
 describe("sign()", () => {
-  it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
+  it("sign() does not count refused requests against CSRMaxPerSecond", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     await manager.configure(configuration({ CSRMaxPerSecond: 1 }));
     const broken = webCsr().replace(/[A-Za-z](?=[A-Za-z0-9+/=]*\n-----END)/, (char) =>
@@ -52,7 +52,7 @@ describe("sign()", () => {
     await assert.rejects(manager.sign("garbage"), RequestError);
   });
 
-  it("sign() checks who asks inside the limiter, and reads nothing of a request whose caller is refused", async () => {
+  it("sign() checks the caller inside the limiter, and does not read the request of a refused caller", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     let inFlight = 0;
     const authenticate = async () => {
@@ -204,7 +204,7 @@ describe("sign() with a key of the CA", () => {
     }).sign(csr);
   }
 
-  it("sign() names what is wrong and what still works if the signing key cannot be opened", async () => {
+  it("sign() names the fault and what still works if the signing key cannot be decrypted", async () => {
     const fault = new ProviderError("provider_unavailable", "Vault is sealed");
     await assert.rejects(
       signUnder(webCsr(), (snapshot) => ({ ...snapshot, provider: null, fault })),
@@ -218,7 +218,7 @@ describe("sign() with a key of the CA", () => {
     );
   });
 
-  it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
+  it("sign() issues no leaf that would expire before it is valid, whatever the configuration", async () => {
     for (const leafTtlMs of [0, -1000])
       await assert.rejects(
         signUnder(webCsr(), (snapshot) => ({
@@ -232,7 +232,7 @@ describe("sign() with a key of the CA", () => {
       );
   });
 
-  it("sign() refuses a request that was not signed with its key", async () => {
+  it("sign() refuses a request that was not signed with its own key", async () => {
     const asked = csrPem(
       craftCsr({
         attributes: [askFor(uriName(`spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`))],
@@ -301,7 +301,7 @@ describe("sign() with a key of the CA", () => {
 });
 
 describe("configure()", () => {
-  it("configure() refuses a RootCert with a private key beside the certificate, since it is stored and shown as it was sent", async () => {
+  it("configure() refuses a RootCert with a private key next to the certificate, since it is stored and returned as it was sent", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     const { cert, key } = suppliedRoot();
     for (const extra of [key, key.replace(/^/gm, "  "), `a note\n${key}`])
@@ -315,7 +315,7 @@ describe("configure()", () => {
 });
 
 describe("close()", () => {
-  it("close() lets the change that runs end, and refuses others", async () => {
+  it("close() lets the running change finish, and refuses others", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     const change = manager.configure(
       configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }),

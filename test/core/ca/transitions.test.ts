@@ -1,5 +1,5 @@
 /**
- * The pure changes of the state: what each touches, and what it leaves alone.
+ * The pure transitions of the state: which fields each changes, and which it keeps.
  * @module
  */
 
@@ -96,7 +96,7 @@ describe("bootstrap()", () => {
 });
 
 describe("changeConfig()", () => {
-  it("changeConfig() moves the configuration's index and no root's", () => {
+  it("changeConfig() raises the configuration's index and no root's", () => {
     const state = firstState(a, HOUR);
     const next = changeConfig(state, commitId(), {
       config: { ...CONFIG, config: { LeafCertTTL: "2h" } },
@@ -124,7 +124,7 @@ describe("changeConfig()", () => {
     }
   });
 
-  it("changeConfig() leaves the largest LeafCertTTL of retired roots alone", async () => {
+  it("changeConfig() keeps the largest LeafCertTTL of retired roots", async () => {
     const state = await turn(firstState(a, 5 * HOUR), b, 1);
     const next = changeConfig(state, commitId(), {
       config: CONFIG,
@@ -175,7 +175,7 @@ describe("rotate()", () => {
     assert.deepEqual(Object.keys(third.provider.retired), [b.certificate.id]);
   });
 
-  it("rotate() destroys the key of a root left by force at once, and keeps the root listed", async () => {
+  it("rotate() deletes the key of an abandoned root at once, and keeps the root listed", async () => {
     const first = await turn(firstState(a, HOUR), b, 1);
     assert.ok(a.certificate.id in first.provider.retired);
     const next = await turn(first, c, 1, 1, true);
@@ -188,7 +188,7 @@ describe("rotate()", () => {
     assert.ok(!JSON.stringify(next.provider).includes(`key of ${b.certificate.id}`));
   });
 
-  it("rotate() does not take back that a root was left by force, until it is active again", async () => {
+  it("rotate() keeps a root abandoned until it is active again", async () => {
     const forced = await turn(firstState(a, 9 * HOUR), b, 1, 9, true);
     const next = await turn(forced, c, 2);
     assert.equal(rowOf(next, a).abandoned, true);
@@ -197,7 +197,7 @@ describe("rotate()", () => {
     assert.equal(rowOf(back, a).abandoned, false);
   });
 
-  it("rotate() keeps with a retired root the certificates of its own key alone", async () => {
+  it("rotate() keeps with a retired root only the certificates of its own key", async () => {
     const second = await turn(firstState(a, 9 * HOUR), b, 1, 9);
     const third = await turn(second, c, 2, 9);
     const [ba, cb] = [await crossed(b, a, at(1)), await crossed(c, b, at(2))];
@@ -269,7 +269,7 @@ describe("prune()", () => {
     assert.deepEqual(kept.roots, second.roots);
     assert.equal(rowOf(prune(second, commitId(), POLICY, trusted(end)), a).intermediates.length, 0);
 
-    // A record of an issuer that no leaf is alive of is nothing that a client sees.
+    // No client sees the record of an issuer whose leaves have all expired.
     const over = {
       ...second,
       roots: second.roots.map((root) => ({
@@ -281,7 +281,7 @@ describe("prune()", () => {
     assert.deepEqual(prune(over, commitId(), POLICY, trusted(at(1))).roots, second.roots);
   });
 
-  it("prune() keeps an older root that lives longer than a younger one, and the road to it", async () => {
+  it("prune() keeps an older root that expires later than a younger one, and the chain to it", async () => {
     const second = await turn(firstState(a, 72 * HOUR), b, 0);
     const third = await turn(second, c, 1);
     const next = prune(third, commitId(), POLICY, trusted(at(4)));
@@ -314,7 +314,7 @@ describe("prune()", () => {
     assert.equal(prune(state, commitId(), POLICY, trusted(at(1_000_000))).roots.length, 1);
   });
 
-  it("prune() drops a root left by force by the same rule", async () => {
+  it("prune() drops an abandoned root by the same rule", async () => {
     const state = await turn(firstState(a, 5 * HOUR), b, 0, 1, true);
     assert.equal(prunable(state, POLICY, trusted(at(10))), false);
     assert.equal(prune(state, commitId(), POLICY, trusted(at(10.1))).roots.length, 1);
@@ -330,7 +330,7 @@ describe("prune()", () => {
 });
 
 describe("reseal()", () => {
-  it("reseal() changes the sealed provider state and nothing that a client sees", async () => {
+  it("reseal() changes the encrypted provider state and nothing that a client sees", async () => {
     const state = await turn(firstState(a, HOUR), b, 0);
     const next = reseal(state, commitId(), { active: { key: "anew" }, retired: {} });
     assert.equal(next.index, state.index + 1);

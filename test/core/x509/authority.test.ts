@@ -144,7 +144,7 @@ describe("crossSign()", () => {
 
   for (const oldName of NAMES)
     for (const newName of NAMES)
-      it(`crossSign() lets a leaf of an ${newName} root verify under an ${oldName} root alone`, async () => {
+      it(`crossSign() lets a leaf of an ${newName} root verify under only an ${oldName} root`, async () => {
         const old = required(olds, oldName);
         const root = required(cas, newName);
         const crossed = await crossSign(root.certificate, old, CROSSING);

@@ -74,7 +74,7 @@ export function required<K, V>(map: ReadonlyMap<K, V>, key: K): V {
   return value;
 }
 
-/** What a plain leaf's fields are, where a test does not say otherwise. */
+/** The fields of a plain leaf, unless a test overrides them. */
 export function leafFields(more: Partial<LeafFields> = {}): LeafFields {
   return {
     serial: createSerials(systemRandom)(),

@@ -98,7 +98,7 @@ describe("readCertificatePem()", () => {
       recorded("roots-after-rotation.consul.json")[0]?.SigningKeyID,
     );
   });
-  it("readCertificatePem() reads a root with one extension alone and a serial number over 2^63", () => {
+  it("readCertificatePem() reads a root with only one extension and a serial number over 2^63", () => {
     const { key, isCa, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, serial } =
       readCertificatePem(other);
     assert.deepEqual([key.type, key.bits, isCa], ["rsa", 2048, false]);
@@ -331,7 +331,7 @@ describe("inForce()", () => {
     ["2026-02-01T00:00:00.999Z", true],
     ["2026-02-01T00:00:01.000Z", false],
   ] as const)
-    it(`inForce() says ${holds} at ${at} of the month from 2026-01-01 to 2026-02-01`, () => {
+    it(`inForce() is ${holds} at ${at} of the month from 2026-01-01 to 2026-02-01`, () => {
       assert.equal(inForce(span, new Date(at)), holds);
     });
 });

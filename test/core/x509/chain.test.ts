@@ -217,7 +217,7 @@ describe("findPath()", () => {
     assert.equal((await findPath(below, [], top.certificate, NOW))?.length, 2);
     assert.equal(await findPath(below, [], impostor.certificate, NOW), null);
   });
-  it("findPath() finds no path where the key identifiers differ", async () => {
+  it("findPath() finds no path if the key identifiers differ", async () => {
     const below = await makeOdd(root, {
       extensions: { authorityKey: authorityKey(new Uint8Array(32)) },
     });
@@ -226,7 +226,7 @@ describe("findPath()", () => {
     assert.equal(await isSignedBy(below, root.certificate), true);
   });
 
-  it("findPath() finds the way through roots that cross-signed each other, and ends where there is none", async () => {
+  it("findPath() finds the way through roots that cross-signed each other, and terminates if there is none", async () => {
     const all = await Promise.all(
       ["a", "b", "c"].map((name) => makeOddCa(null, { subject: `CN=${name}` })),
     );
@@ -277,7 +277,7 @@ describe("findPath()", () => {
 });
 
 describe("isSignedBy()", () => {
-  it("isSignedBy() says no where the issuer's key is of another type than the signature", async () => {
+  it("isSignedBy() is false if the issuer's key is of another type than the signature", async () => {
     const ca = await makeOddCa(null);
     const { certificate } = ca;
     assert.equal(await isSignedBy(certificate, certificate), true);

@@ -115,7 +115,7 @@ describe("readCsr()", () => {
       { attributes: [sequence(named("extensionRequest"), element(TAG.set)), askFor(uriName(URI))] },
     ],
     [
-      "an attribute of a type alone",
+      "an attribute with only a type",
       {
         attributes: [
           sequence(named("extensionRequest")),
@@ -258,7 +258,7 @@ describe("readCsr()", () => {
       "Cannot read CSR: key must be EC (P-256, P-384, P-521), RSA (2048, 3072, 4096) or Ed25519",
     ],
     ["no subject names", null, undefined, "CSR SAN contains an invalid number of URIs: 0"],
-    ["a DNS name alone", "DNS:web", undefined, "CSR SAN contains an invalid number of URIs: 0"],
+    ["only a DNS name", "DNS:web", undefined, "CSR SAN contains an invalid number of URIs: 0"],
     [
       "two URIs",
       `${SAN},URI:spiffe://b.consul/x`,
@@ -642,7 +642,7 @@ describe("verifyProof()", () => {
       assert.ok(one && other);
       await assert.rejects(verifyProof({ ...one, signature: other.signature }), refused);
     });
-  it("verifyProof() refuses an EC key that is no point of its curve", async () => {
+  it("verifyProof() refuses an EC key that is not a point of its curve", async () => {
     const request = readCsrDer(
       craftCsr({ spki: ecSpki(named("p256"), Uint8Array.of(4, ...new Uint8Array(64).fill(1))) }),
     );

@@ -38,7 +38,7 @@ function readAll(reader: DerReader): void {
 
 describe("DerReader", () => {
   const malformed: readonly (readonly [name: string, der: string, message: string])[] = [
-    ["a tag alone", "30", "DER ends too early"],
+    ["only a tag", "30", "DER ends too early"],
     ["a tag of two bytes", "3f2000", "DER has a field of an unknown type"],
     [
       "an indefinite length",
@@ -99,7 +99,7 @@ describe("DerReader", () => {
     assert.throws(() => new DerReader(bytes("")).expect(TAG.integer), format("DER ends too early"));
     assert.throws(() => new DerReader(bytes("")).expect(0), FormatError);
   });
-  it("DerReader.optional() leaves another element where it is", () => {
+  it("DerReader.optional() does not consume another element", () => {
     const reader = new DerReader(bytes("0500"));
     assert.equal(reader.optional(TAG.integer), false);
     assert.equal(reader.optional(TAG.null), true);

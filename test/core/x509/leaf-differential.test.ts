@@ -139,7 +139,7 @@ describe("LeafTemplate.encode()", () => {
         const templates = HASHES.map((hash) => new LeafTemplate(issuer, caScheme(spec, hash)));
         const random = createSeededRandom(spec.bits);
         const serials = createSerials(random);
-        // The length of a WebCrypto signature, which alone is looked at when it is put into DER.
+        // The length of a WebCrypto signature, the only property checked when it is encoded in DER.
         const signature = new Uint8Array(
           spec.type === "ec" ? 2 * Math.ceil(spec.bits / 8) : spec.bits / 8,
         ).fill(1);

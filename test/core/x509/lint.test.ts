@@ -186,7 +186,7 @@ const LEAVES: readonly Rule[] = [
   ...(
     [
       ["no extended key usage", null],
-      ["serverAuth alone", purposes(OID.serverAuth)],
+      ["only serverAuth", purposes(OID.serverAuth)],
       ["the purposes in another order", purposes(OID.serverAuth, OID.clientAuth)],
       ["a third purpose", purposes(OID.clientAuth, OID.serverAuth, "1.3.6.1.5.5.7.3.3")],
     ] as const
@@ -285,7 +285,7 @@ describe("lint()", () => {
     ca = await makeCa();
   });
 
-  /** A certificate that keeps all rules of its kind but for what `odd` says. */
+  /** A certificate that keeps all rules of its kind except those that `odd` breaks. */
   async function make(
     kind: CertificateKind,
     odd: OddCertificate,

@@ -90,25 +90,25 @@ describe("forbiddenBy()", () => {
     ["another subject", directory("ours"), subject("theirs"), false, false],
   ];
   for (const [what, base, names, permitted, excluded] of cases) {
-    it(`forbiddenBy() ${permitted ? "lets pass" : "names"} ${what} where it is all that is permitted`, () => {
+    it(`forbiddenBy() ${permitted ? "lets pass" : "names"} ${what} if only that is permitted`, () => {
       const faults = forbiddenBy(constraintsOf([base], []), names);
       assert.equal(faults.length, permitted ? 0 : 1);
       if (!permitted) assert.match(faults[0] ?? "", /^do not permit /);
     });
-    it(`forbiddenBy() ${excluded ? "names" : "lets pass"} ${what} where it is excluded`, () => {
+    it(`forbiddenBy() ${excluded ? "names" : "lets pass"} ${what} if it is excluded`, () => {
       const faults = forbiddenBy(constraintsOf([], [base]), names);
       assert.equal(faults.length, excluded ? 1 : 0);
       if (excluded) assert.match(faults[0] ?? "", /^exclude /);
     });
   }
 
-  it("forbiddenBy() lets names pass of a kind that is not constrained", () => {
+  it("forbiddenBy() allows names of an unconstrained kind", () => {
     const constraints = constraintsOf([text("dns", "example.com")], [text("email", "example.com")]);
     for (const names of [uri("a.consul"), address(127, 0, 0, 1), subject("ours")])
       assert.deepEqual(forbiddenBy(constraints, names), []);
   });
 
-  it("forbiddenBy() names what is excluded although it is permitted", () =>
+  it("forbiddenBy() names an excluded name although it is permitted", () =>
     assert.deepEqual(
       forbiddenBy(constraintsOf([text("dns", "")], [text("dns", "localhost")]), dns("localhost")),
       ["exclude the DNS name localhost"],

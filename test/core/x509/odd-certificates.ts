@@ -79,7 +79,7 @@ export const uris = (values: readonly string[], critical = true): Extension => {
   );
 };
 
-/** Signs a certificate; what `odd` leaves out is as in a good leaf of `by`. */
+/** Signs a certificate; fields that `odd` omits are as in a good leaf of `by`. */
 export async function makeOdd(by: Authority, odd: OddCertificate = {}): Promise<Certificate> {
   const spki = odd.spki ?? publicKey("EC 256");
   const extensions: Extensions = {

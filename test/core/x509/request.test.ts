@@ -50,7 +50,7 @@ describe("the certificate of a server", () => {
     return new X509Certificate((await manager.sign(csr)).certificatePem).subjectAltName ?? "";
   };
 
-  it("has the names by which the server is reached, where they are known", async () => {
+  it("has the names by which the server is reached, if they are known", async () => {
     assert.match(
       await signed(NAMES, "DNS:CA.example.com,IP:127.0.0.1"),
       /DNS:ca\.example\.com, IP Address:127\.0\.0\.1/,
@@ -58,7 +58,7 @@ describe("the certificate of a server", () => {
   });
 
   for (const [what, names, san, kind] of [
-    ["any name where none is known", undefined, "DNS:localhost"],
+    ["any name if none is known", undefined, "DNS:localhost"],
     ["a name of another server", NAMES, "DNS:other.example.com"],
     ["an address of another server", NAMES, "IP:10.0.0.1"],
     ["a server's name for a service", NAMES, "DNS:ca.example.com", "ns/default/dc/dc1/svc/web"],

@@ -1,5 +1,5 @@
 /**
- * Requests for tests: made by openssl, or put together octet by octet where openssl would not make
+ * Requests for tests: made by openssl, or put together octet by octet if openssl would not make
  * them.
  * @module
  */
@@ -113,7 +113,7 @@ export interface CraftedRequest {
 }
 
 /**
- * A request with a signature that does not verify: what reads it must refuse it, or not look at the
+ * A request with a signature that does not verify: a reader must refuse it, or not check the
  * signature.
  */
 export function craftCsr(parts: CraftedRequest = {}): Bytes {
@@ -130,7 +130,7 @@ export function craftCsr(parts: CraftedRequest = {}): Bytes {
 
 export interface SignedRequest {
   readonly key?: "EC" | "RSA";
-  /** Parameters of the signature algorithm; null for none. @default as they should be */
+  /** Parameters of the signature algorithm; null for none. @default the correct ones */
   readonly parameters?: DerNode | null;
   readonly version?: DerNode;
   readonly subject?: DerNode;
