@@ -1,5 +1,5 @@
 /**
- * Access control in a SQLite file that somebody changed while no server ran.
+ * Access control in a SQLite file that was changed while no server ran.
  * @module
  */
 import assert from "node:assert/strict";

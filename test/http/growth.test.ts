@@ -215,7 +215,7 @@ describe("a reader of what a client sends takes time that grows no faster than t
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
 
-/** Names of headers and of parameters in a query that any route looks at. */
+/** Names of headers and of parameters in a query that any route reads. */
 const HEADERS = [
   "Accept",
   "Accept-Encoding",

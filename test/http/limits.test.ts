@@ -88,7 +88,7 @@ describe("RateLimiter", () => {
     assert.equal(limiter.clients, 0);
   });
 
-  it("enter() forgets clients that are silent", () => {
+  it("enter() drops the state of idle clients", () => {
     const clock = createFakeClock();
     const limiter = limiterOf({}, clock);
     const visit = (from: number, to: number) => {
@@ -168,7 +168,7 @@ describe("clientKey()", () => {
 });
 
 describe("the app under limits", () => {
-  it("roots, health and metrics are answered whatever a client has sent", async () => {
+  it("roots, health and metrics are answered however many requests a client has sent", async () => {
     const test = await createTestApp({
       limits: { requestsPerClient: 1, limitLoopback: true },
     });
@@ -489,7 +489,7 @@ describe("FailedAuthLimiter", () => {
     return { clock, counted, tokens };
   }
 
-  it("refused() lets a client be wrong so often a minute, and each client for itself, an IPv6 one by its first 64 bits", () => {
+  it("refused() limits invalid tokens per minute and client, an IPv6 one by its first 64 bits", () => {
     const { clock, counted, tokens } = wrongTokensOf(3);
     const [one, same, other] = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"];
     for (const address of [one, same, one, other, other])

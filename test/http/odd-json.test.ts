@@ -241,7 +241,7 @@ describe("odd JSON", () => {
         assert.equal((await test.call("GET", list, undefined)).status, 200, list);
     });
 
-  it("PUT /v1/connect/ca/sign and renew never answer 500", async () => {
+  it("PUT /v1/connect/ca/sign and PUT /v1/connect/ca/renew never answer 500", async () => {
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     for (const path of ["/v1/connect/ca/sign", "/v1/connect/ca/renew"])
       for (const place of places({ CSR: csr }))

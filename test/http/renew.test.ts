@@ -280,7 +280,7 @@ describe("PUT /v1/connect/ca/renew", () => {
     assert.equal((await renew(server, await prove(server, web, { csr }), csr)).status, 200);
   });
 
-  it("goes on while Redis is away, and after a rotation", { skip: noRedis }, async () => {
+  it("works while Redis is unavailable, and after a rotation", { skip: noRedis }, async () => {
     const redis: RedisServer = await startRedis();
     const replica = await startServer({
       ...ACL,

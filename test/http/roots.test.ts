@@ -103,7 +103,7 @@ describe("GET /v1/connect/ca/roots", () => {
     assert.notEqual(after.headers.get("etag"), before);
   });
 
-  it("GET /v1/connect/ca/roots that may wait is never kept by a cache, whatever it knows", async () => {
+  it("GET /v1/connect/ca/roots that may wait is never stored by a cache, even with a known ETag", async () => {
     const test = await rotated(1);
     for (const path of [ROOTS, "/v1/agent/connect/ca/roots"]) {
       const { headers } = await test.fetch(path);

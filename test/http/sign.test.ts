@@ -275,7 +275,7 @@ describe("PUT /v1/connect/ca/sign", () => {
       }
   });
 
-  it("PUT /v1/connect/ca/sign refuses DER that is cut off, goes on, or is something else", async () => {
+  it("PUT /v1/connect/ca/sign refuses DER that is cut off, has trailing octets, or is another structure", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     const der = Buffer.from(csr.split("\n").slice(1, -2).join(""), "base64");

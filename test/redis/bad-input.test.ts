@@ -301,7 +301,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     await redis.admin.flushall();
   });
 
-  it("never publishes a root that somebody put in, while it runs or at a start", async () => {
+  it("never publishes a root that was inserted into the store, while it runs or at a start", async () => {
     const replica = await startReplica({ port: redis.port });
     const roots = (await replica.call("GET", "/v1/connect/ca/roots")).text;
     const stored = await redis.admin.hgetall("{meshca}:state");

@@ -124,7 +124,7 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
         ([, text]) => (JSON.parse(text.slice(text.indexOf("\n") + 1)) as { schema: number }).schema,
       );
 
-  it("both serve tokens, leaves and roots, and the newer schema is written when the older one has gone", async () => {
+  it("both serve tokens, leaves and roots, and the newer schema is written once the older version has stopped", async () => {
     const servers: ServerProcess[] = [];
     const start = async (starting: Promise<ServerProcess>) => {
       const server = await starting;

@@ -1,6 +1,6 @@
 /**
- * Real Redis servers for tests: each on a free port of loopback with a folder of its own, gone with
- * the test.
+ * Real Redis servers for tests: each on a free port of loopback with a folder of its own, removed
+ * with the test.
  * @module
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";

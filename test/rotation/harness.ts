@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { opensslCsr } from "../fakes/ca.ts";
 import type { AttemptCommand, Command, Outcome } from "./peers-child.ts";
 
-/** A root set as somebody fetched it. */
+/** A root set as a peer fetched it. */
 export interface Roots {
   readonly name: string;
   readonly ca: readonly string[];

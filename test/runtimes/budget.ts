@@ -16,7 +16,7 @@ import { type Bundle, buildWorker } from "./workerd.ts";
  * has to load.
  */
 export const MAX_GZIP_BYTES = 400 * 1024;
-/** How far the bundle may grow beyond its record without somebody looking at it. */
+/** How far the bundle may grow beyond its record without a review. */
 export const MAX_GROWTH = 1.1;
 
 const RECORD = new URL("../vectors/worker-bundle.json", import.meta.url);

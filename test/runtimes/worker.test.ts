@@ -264,7 +264,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       assert.ok(text.includes(`${name}: ${why}`), `${name} is not refused: ${text}`);
   });
 
-  it("goes on through a restart of Redis; with Redis away it signs from what it has, and changes nothing", async () => {
+  it("works through a restart of Redis; without Redis it signs from its snapshot, and changes nothing", async () => {
     const csr = await csrFor("web");
     redis.kill("SIGKILL");
     const signed = await call("/v1/connect/ca/sign", { method: "PUT", body: csr });

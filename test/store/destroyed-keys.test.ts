@@ -1,5 +1,5 @@
 /**
- * A key that a commit dropped is gone from the file, not only from the state.
+ * A key that a commit dropped is deleted from the file, not only from the state.
  * @module
  */
 import assert from "node:assert/strict";
@@ -15,7 +15,7 @@ import { confirmOver, createCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 
 describe("a pruned root's key", () => {
-  it("commit() leaves nothing of it in the database file or its log", async () => {
+  it("commit() removes it from the database file and its log", async () => {
     const folder = mkdtempSync(join(tmpdir(), "meshca-"));
     const path = join(folder, "meshca.db");
     const clock = createFakeClock();

@@ -33,7 +33,7 @@ function setup(text: string | null = null) {
 }
 
 describe("FileLooks", () => {
-  it("FileLooks goes on with what a process before it saved", async () => {
+  it("FileLooks continues with the looks that an earlier process saved", async () => {
     const { file, open } = setup();
     const before = open();
     assert.equal(await before.save(LOOKS, (await before.load()).version), true);

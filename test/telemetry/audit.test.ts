@@ -273,7 +273,7 @@ describe("AuditLog on a full disk", () => {
     );
   });
 
-  it("with a reserve: beforeChange() goes on while nothing can be appended, and the log gets each line once there is room", async () => {
+  it("with a reserve: beforeChange() succeeds while nothing can be appended, and the log gets each line once there is room", async () => {
     const file = reserveFile();
     const audit = start("stop-changes", new AuditReserve(file));
     disk.room = 10;

@@ -118,7 +118,7 @@ describe("the self-signed fallback certificate of the server", () => {
     );
   });
 
-  it("gives way to a certificate of a new root at once, without waiting for the next look at the clock", async () => {
+  it("gives way to a certificate of a new root at once, without waiting for the next timer", async () => {
     const ca = await serverCa();
     ca.clock.advance(11 * YEAR);
     const { tls, port } = await open(ca);

@@ -1,6 +1,6 @@
 /**
  * `meshca serve` with TLS as an operator meets it: what it does not start with, a pair of files
- * that is replaced, and a certificate of its own that nobody notices a rotation by.
+ * that is replaced, and a certificate of its own through which no client notices a rotation.
  * @module
  */
 import assert from "node:assert/strict";
@@ -85,7 +85,7 @@ describe("meshca serve with MESHCA_TLS=self", () => {
   // A server each: refusals of anonymous callers are counted by the second, and the first one of it
   // has a line.
   for (const [protocol, refused] of refusals)
-    it(`knows where a request comes from, over ${protocol}`, () =>
+    it(`knows the client address of a request, over ${protocol}`, () =>
       serving(
         { MESHCA_TLS: "self", MESHCA_AUDIT: "stdout", MESHCA_ACL: "deny" },
         async ({ port, stdout }) => {
@@ -182,7 +182,7 @@ describe("meshca serve with MESHCA_TLS=self", () => {
     }
   });
 
-  it("frees the place of a watcher that is gone, over HTTP/1.1 and HTTP/2", () =>
+  it("frees the place of a watcher that has disconnected, over HTTP/1.1 and HTTP/2", () =>
     serving({ MESHCA_TLS: "self" }, async ({ port }) => {
       const watchers = async () =>
         Number(/^meshca_watchers (\d+)$/m.exec((await get(port, "/metrics")).body)?.[1]);
@@ -298,7 +298,7 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
   );
 
   it(
-    "goes on with the last pair, and with serving, if a file becomes a FIFO, a folder, a device, too large or nothing",
+    "keeps the last pair, and keeps serving, if a file becomes a FIFO, a folder, a device, too large or nothing",
     { timeout: 60_000 },
     () =>
       inNewFolder(async (folder) => {

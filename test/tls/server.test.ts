@@ -153,7 +153,7 @@ describe("listenTls()", () => {
     "\u0016\u0003\u0001\u0000\u0001x",
     "\u0000".repeat(100),
   ])
-    it(`listenTls() closes a connection that begins with ${JSON.stringify(text.slice(0, 8))}, and goes on`, () =>
+    it(`listenTls() closes a connection that begins with ${JSON.stringify(text.slice(0, 8))}, and keeps serving`, () =>
       served(async ({ port }) => {
         await new Promise<void>((resolve) => {
           const socket = connectTcp(port, "127.0.0.1", () => socket.write(text));
@@ -183,7 +183,7 @@ describe("listenTls()", () => {
       assert.equal((await get(port, "/")).status, 200);
     }));
 
-  it("listenTls() aborts the request of a client that is gone, over HTTP/1.1 and HTTP/2", async () => {
+  it("listenTls() aborts the request of a client that has disconnected, over HTTP/1.1 and HTTP/2", async () => {
     let [waiting, aborted] = [0, 0];
     const wait: Fetch = async ({ signal }, { holdOpen }) => {
       holdOpen();
@@ -375,7 +375,7 @@ describe("listenTls() with clients' certificates", () => {
     }
   });
 
-  it("use() takes other CAs for clients' certificates, also for sessions that go on from before", () =>
+  it("use() takes other CAs for clients' certificates, also for resumed sessions", () =>
     asking("optional", async (server) => {
       const leaf = await leafOf(ca);
       const first = await openHttp1(server.port, leaf);

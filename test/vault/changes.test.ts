@@ -1,6 +1,6 @@
 /**
- * Concurrent changes in Vault, and what a change of ours reads first: another name of the
- * same server, an issuer or a limit that somebody else changed, a right that the old root's token
+ * Concurrent changes in Vault, and what a change of ours reads first: another name of the same
+ * server, an issuer or a limit that another client changed, a right that the old root's token
  * lacks.
  * @module
  */

@@ -82,7 +82,7 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
     return { ...config, TokenFile: path, ...more };
   };
 
-  it("are answered with 400 and the reason, each field alike, while the server goes on", async () => {
+  it("are answered with 400 and the reason, each field alike, while the server keeps serving", async () => {
     const server = await startServer(environment());
     try {
       const unlisted = join(top, "unlisted", "token");

@@ -1,7 +1,7 @@
 /**
  * Real servers of Vault's API for tests: OpenBao and Vault, built from source, each on a free port
- * of loopback, gone with the test. With VAULT_ADDR and VAULT_TOKEN the tests run against the server
- * that is there instead.
+ * of loopback, removed with the test. With VAULT_ADDR and VAULT_TOKEN the tests run against the
+ * server that is there instead.
  * @module
  */
 import { type ChildProcess, execFileSync } from "node:child_process";

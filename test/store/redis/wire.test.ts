@@ -73,7 +73,7 @@ describe("Wire", () => {
         }
       }));
 
-  it("send() rejects with Redis's error, and goes on", () =>
+  it("send() rejects with Redis's error, and the connection stays usable", () =>
     connected(async (wire, answers) => {
       const [first, second] = [wire.send("GET", "a"), wire.send("GET", "b")];
       answers.write("-ERR no\r\n+OK\r\n");

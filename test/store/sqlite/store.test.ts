@@ -126,7 +126,7 @@ describe("openSqlite()", () => {
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  it("openSqlite() refuses a file that another process has open, and the other goes on", async () => {
+  it("openSqlite() refuses a file that another process has open, and the other continues", async () => {
     const path = newPath();
     const clock = createFakeClock();
     const backend = openSqlite(path, clock);
@@ -193,7 +193,7 @@ describe("openSqlite()", () => {
     assert.ok(original.equals(readFileSync(path)), "the file was changed");
   });
 
-  it("openSqlite() goes on with the tables of the version before, and keeps what is in them", async () => {
+  it("openSqlite() migrates the tables of the version before, and keeps their rows", async () => {
     const path = newPath();
     const clock = createFakeClock();
     const [state] = await exampleStates();
@@ -239,7 +239,7 @@ describe("openSqlite()", () => {
     );
   });
 
-  it("openSqlite() frees the leases of a former process, and its terms go on growing", async () => {
+  it("openSqlite() frees the leases of a former process, and its terms keep growing", async () => {
     const path = newPath();
     const clock = createFakeClock();
     let last = { leader: 0, operation: 0 };

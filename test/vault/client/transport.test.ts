@@ -222,7 +222,7 @@ describe("Transport", () => {
     ["CertFile and KeyFile", ["client.pem", "client.key"], "b ca"],
     ["CAFile", ["ca.pem"], "tls"],
   ] as const)
-    it(`uses another ${what} for the next call, and cuts none that is under way`, async () => {
+    it(`uses another ${what} for the next call, and aborts no call in flight`, async () => {
       const folder = mkdtempSync(join(tmpdir(), "meshca-vault-files-"));
       stops.push(() => rmSync(folder, { recursive: true, force: true }));
       for (const name of ["a", "b"]) makePki(folder, name);
