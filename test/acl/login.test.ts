@@ -239,7 +239,7 @@ describe("Login", () => {
     }
   });
 
-  it("login() evaluates selectors, and gives every identity that matches", async () => {
+  it("login() evaluates selectors, and grants every identity that matches", async () => {
     const { enter, jwt } = await setup({}, {}, [
       { selector: '"ops" in list.groups', bindName: "ops" },
       { selector: 'value.name == "web" and value.deep == "7"' },
@@ -636,13 +636,13 @@ describe("Login", () => {
       bearerToken: await jwt({ jti, aud: [AUDIENCE, "other"] }),
       meta: {},
     });
-    // So is another issuer's, though it has the same keys.
+    // A token of another issuer is another one too, though it has the same keys.
     await login.login({
       authMethod: "anyone",
       bearerToken: await jwt({ jti, iss: "https://other.example" }),
       meta: {},
     });
-    // And one issuer's is the same one, though the methods have other keys.
+    // A token of one issuer is the same one, though the methods have other keys.
     assert.match(
       await refusal(
         login.login({ authMethod: "more keys", bearerToken: await jwt({ jti }), meta: {} }),

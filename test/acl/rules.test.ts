@@ -225,7 +225,7 @@ describe("readRules()", () => {
       );
     });
 
-  it("readRules() gives at most ten faults, however many there are", () => {
+  it("readRules() reports at most ten faults, however many there are", () => {
     assert.throws(
       () =>
         readRules(

@@ -80,7 +80,7 @@ describe("TokenResolver", () => {
     assert.equal((await ask(access.authorizer, other)).accessorId, token.accessorId);
   });
 
-  it("authorize() gives a caller without a secret the anonymous token", async () => {
+  it("authorize() resolves a missing secret to the anonymous token", async () => {
     const access = await createTestAccess();
     for (const secret of [null, "", "anonymous"]) {
       const caller = await ask(access.authorizer, secret);
@@ -250,7 +250,7 @@ describe("TokenResolver", () => {
     await ask(access.authorizer, secret);
   });
 
-  it("authorize() costs a leaf little once a secret was seen", async () => {
+  it("authorize() adds little to the cost of a leaf once a secret was seen", async () => {
     const access = await createTestAccess();
     const policies = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>

@@ -240,7 +240,7 @@ describe("look()", () => {
 });
 
 describe("deletionTime()", () => {
-  it("confirmed() never goes beyond the clock, and confirmsAt() says when an instant will be confirmed", () => {
+  it("confirmed() never goes beyond the clock, and confirmsAt() returns when an instant will be confirmed", () => {
     const time = deletionTime([{ reached: START, since: START + 1000 }], new Date(START + 5000));
     assert.deepEqual(time.confirmsAt(new Date(START - 1), 10_000), new Date(START + 11_000));
     assert.equal(time.confirmsAt(new Date(START), 10_000), null);

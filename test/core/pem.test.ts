@@ -92,7 +92,7 @@ describe("readPem()", () => {
       assert.throws(() => readPem(text), { name: "FormatError", message });
     });
 
-  it("readPem() says that a block has RFC 1421 headers", () => {
+  it("readPem() reports that a block has RFC 1421 headers", () => {
     const [first] = readPem(
       block("RSA PRIVATE KEY", `Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n${BODY}`),
     );

@@ -100,7 +100,7 @@ async function paste(
     assert.equal(await ended, 0, `${script}\n${output}`);
     return output;
   } finally {
-    // The servers that the blocks left behind.
+    // The servers that the blocks started.
     try {
       process.kill(-(child.pid ?? 0), "SIGTERM");
     } catch {

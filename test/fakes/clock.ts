@@ -5,7 +5,7 @@
 import type { Clock, Random } from "../../src/core/ports/clock.ts";
 
 export interface FakeClock extends Clock {
-  /** Moves on by `ms` milliseconds and ends every sleep that is over by then. */
+  /** Advances by `ms` milliseconds and ends every sleep that is due by then. */
   advance(ms: number): void;
   /**
    * Sets the wall clock `ms` milliseconds ahead, or back if negative; the monotonic clock and
@@ -52,7 +52,7 @@ export function createFakeClock(start = new Date("2026-06-01T12:00:00Z")): FakeC
   };
 }
 
-/** Lets time pass, half a second at a step, until something is over. */
+/** Advances in steps of half a second until a promise settles. */
 export async function passing<T>(clock: FakeClock, work: Promise<T>): Promise<T> {
   let over = false;
   const end = () => {

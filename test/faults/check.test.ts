@@ -114,7 +114,7 @@ describe("check()", () => {
     );
   });
 
-  it("finds a write that came from another state than the one that it replaced", async () => {
+  it("finds a write based on another state than the one it replaced", async () => {
     const [first, second, third] = states;
     const other: CaState = { ...third, ancestors: [first.commitId] };
     await breaks(
@@ -123,7 +123,7 @@ describe("check()", () => {
     );
   });
 
-  it("finds an index that went back or was given twice", async () => {
+  it("finds an index that went back or was used twice", async () => {
     const [first, second, third] = states;
     const twin: CaState = { ...third, index: second.index, commitId: "f".repeat(32) };
     const events = [grant(1), write(first, 1), write(second, 1), write(third, 1), write(twin, 1)];

@@ -22,7 +22,7 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
   after(() => redis?.stop());
 
   itWithSeeds(
-    "only the replica whose clock is right signs and changes",
+    "only the replica with the right clock signs and changes",
     async (choices) => {
       const mesh = await createMesh([redis as RedisServer]);
       try {
@@ -52,7 +52,7 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "where all replicas agree against Redis, they sign and change nothing",
+    "if all replicas agree against Redis, they sign and change nothing",
     async (choices) => {
       const mesh = await createMesh([redis as RedisServer]);
       try {

@@ -14,7 +14,7 @@ describe("a master of a Cluster", { skip: noRedis }, () => {
     const group = await startCluster();
     const master = await group.master();
     const copy = await copyOf(master, group.servers);
-    // Else it would only say who its master is.
+    // Otherwise it would only redirect to its master.
     await copy.admin.call("READONLY");
     const mesh = await createMesh([master, copy], group.url);
     try {

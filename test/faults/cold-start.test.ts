@@ -49,7 +49,7 @@ describe("cold start", { skip: noRedis }, () => {
 
   it("the first replica is killed in its commit, and its lease outlasts the others' patience", () =>
     firstIsLost(COMMIT, true));
-  it("the first replica is stopped in its commit, and starts when it wakes", () =>
+  it("the first replica is stopped in its commit, and starts when it resumes", () =>
     firstIsLost(COMMIT, false));
 
   /** Starts a replica that is lost at a call, then three others, then it again. */

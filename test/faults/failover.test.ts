@@ -65,7 +65,7 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
     await mesh.settle(copy);
   };
 
-  itWithSeeds("what every replica has seen is missed at once", async (choices) =>
+  itWithSeeds("a lost write seen by every replica is noticed at once", async (choices) =>
     inMesh(async (mesh, copy, failOver) => {
       const client = mesh.client();
       await mesh.traffic(choices.pick);
@@ -78,7 +78,7 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
     }),
   );
 
-  itWithSeeds("what one replica has seen is missed when that one starts again", async (choices) =>
+  itWithSeeds("a lost write seen by one replica is noticed when it restarts", async (choices) =>
     inMesh(async (mesh, copy, failOver) => {
       const [client, other] = [mesh.client(), mesh.client()];
       const witness = choices.pick(mesh.awake);
@@ -90,7 +90,7 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
       await client.sign(witness);
       await witness.kill();
       await failOver();
-      // The two that are left know of nothing, and make another state under the same index.
+      // The other two never saw it, and create another state under the same index.
       for (const replica of rest) replica.wake();
       await changeUntilMade(mesh, other.rotate);
       await mesh.startAgain(witness);

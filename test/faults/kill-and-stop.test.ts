@@ -33,7 +33,7 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
     }
   };
 
-  itWithSeeds("the replica that rotates, at every call of a port", async (choices) =>
+  itWithSeeds("the rotating replica, at every port call", async (choices) =>
     inMesh(async (mesh) => {
       const [one, two] = [mesh.client(), mesh.client()];
       let call = 1;
@@ -47,18 +47,18 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
           rotation.then(({ outcome }) => outcome),
         ]);
         if (first === "made") break;
-        // On a busy machine one may be refused before it comes so far.
+        // On a busy machine a change may be refused before it gets there.
         if (first !== "held") continue;
         call++;
         await strike(mesh, target, two, choices);
         await rotation;
       }
-      // Lease, state, who is alive, times, commit, lease.
+      // Lease, state, live replicas, times, commit, lease.
       assert.ok(call > 6 && call < MOST_TRIES, `the rotation ended after ${call - 1} calls`);
     }),
   );
 
-  itWithSeeds("the leader, at any call of a port", async (choices) =>
+  itWithSeeds("the leader, at any port call", async (choices) =>
     inMesh(async (mesh) => {
       const client = mesh.client();
       for (let round = 0; round < 2; round++) {

@@ -22,7 +22,7 @@ import { createMonitor, type Monitor } from "./monitor.ts";
 import { agreed, type ReplicaProcess, startReplica } from "./replica-process.ts";
 
 /**
- * Short, so that a lease that nobody gives back is not waited for long; their order is what the
+ * Short, so that a lease that is never released is not waited for long; their order is what the
  * policy asks for.
  */
 export const QUICK: Partial<Policy> = {

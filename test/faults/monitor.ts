@@ -27,7 +27,7 @@ export async function createMonitor(
   codec: StateCodec,
 ): Promise<Monitor> {
   const keys = redisKeys(prefix);
-  /** In order; a state is decoded when all is over. */
+  /** In order; states are decoded at the end of the run. */
   const events: Promise<StoreEvent>[] = [];
   let socket: Socket | null = null;
   let marker = 0;

@@ -46,7 +46,7 @@ describe("a bad network", { skip: noRedis }, () => {
   };
 
   itWithSeeds(
-    "a commit whose answer is cut is found again",
+    "a commit whose response is cut off is found again",
     async (choices) =>
       inMesh(async (mesh, far, _near, proxy) => {
         const client = mesh.client();
@@ -58,7 +58,7 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "a commit whose answer is cut, and on which another change stands already, is found again",
+    "a commit whose response is cut off, and on which another change is based already, is found again",
     async () =>
       inMesh(async (mesh, far, near, proxy) => {
         const [one, two] = [mesh.client(), mesh.client()];
@@ -75,7 +75,7 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "a commit whose answer is cut with all that follows is unknown, and the others go on",
+    "a commit whose response and connection are cut off is unknown, and the others go on",
     async () =>
       inMesh(async (mesh, far, near, proxy) => {
         const [one, two] = [mesh.client(), mesh.client()];
@@ -91,7 +91,7 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "connections that fall silent are given up, and the replica comes back",
+    "silent connections are closed, and the replica recovers",
     async () =>
       inMesh(async (mesh, far, near, proxy) => {
         const [one, two] = [mesh.client(), mesh.client()];
@@ -99,7 +99,7 @@ describe("a bad network", { skip: noRedis }, () => {
         proxy.silence(true);
         assert.notEqual((await one.configure(far)).outcome, "made");
         await changeUntilMade(mesh, () => two.rotate(near));
-        // It signs from what it has, for a while.
+        // It signs from its snapshot, for a while.
         assert.equal(await one.sign(far), 200);
         proxy.silence(false);
         await changeUntilMade(mesh, () => one.configure(far));
@@ -108,7 +108,7 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "a connection that is cut comes back, for notices too",
+    "a cut connection is opened again, for notices too",
     async () =>
       inMesh(async (mesh, _far, _near, proxy) => {
         await mesh.heard();
@@ -122,7 +122,7 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
-    "lost notices only delay",
+    "lost notices only delay changes",
     async () =>
       inMesh(async (mesh, far, near, proxy) => {
         const client = mesh.client();
@@ -133,7 +133,7 @@ describe("a bad network", { skip: noRedis }, () => {
     FIXED,
   );
 
-  itWithSeeds("anything at any time", async (choices) =>
+  itWithSeeds("random network faults at random times", async (choices) =>
     inMesh(async (mesh, _far, _near, proxy) => {
       const clients = [mesh.client(), mesh.client(), mesh.client()];
       const faults: readonly (() => void)[] = [

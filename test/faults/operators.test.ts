@@ -16,7 +16,7 @@ describe("two operators", { skip: noRedis }, () => {
   after(() => redis?.stop());
 
   itWithSeeds(
-    "of changes that compare the index one at most is made, of others none is lost",
+    "of changes that compare the index at most one succeeds, and no other change is lost",
     async (choices) => {
       const mesh = await createMesh([redis as RedisServer]);
       try {

@@ -39,7 +39,7 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
     policy: room,
   });
   const { manager } = ca;
-  // It ends first, so that it stands at the end of the chain and is what a forced rotation
+  // It expires first, so that it is at the end of the chain and is the root that a forced rotation
   // abandons.
   const [from, to] = [new Date(now.getTime() - HOUR), new Date(now.getTime() + 48 * HOUR)].map(
     opensslDate,

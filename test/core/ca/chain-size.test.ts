@@ -137,7 +137,7 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
     await manager.rotate(NOW);
   });
 
-  it("goes by the first look that found a root over, if nobody looked in time", async () => {
+  it("counts from the first look that found a root expired, if no look was in time", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: POLICY });
     const { manager } = ca;
     await manager.rotate(NOW);

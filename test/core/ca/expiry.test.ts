@@ -1,5 +1,5 @@
 /**
- * What expires, and when an operator is warned of it.
+ * Which certificates expire, and when an operator is warned.
  * @module
  */
 import assert from "node:assert/strict";
@@ -46,7 +46,7 @@ describe("warningDays()", () => {
 });
 
 describe("ExpiryWatch", () => {
-  it("warns once at each threshold, however often it looks, and again for another certificate", () => {
+  it("warns once at each threshold, however often it checks, and again for another certificate", () => {
     const watch = new ExpiryWatch();
     const look = (day: number, one = expiring(3650)) =>
       watch.check([one], at(day)).map(({ days }) => days);
@@ -54,7 +54,7 @@ describe("ExpiryWatch", () => {
       [look(3000), look(3621), look(3622), look(3643), look(3644)],
       [[], [30], [], [7], []],
     );
-    // A process that slept through a threshold warns of the nearest only; a clock that goes back
+    // A process suspended past a threshold warns of the nearest only; a clock that goes back
     // warns of nothing.
     assert.deepEqual([look(3649.5), look(3643), look(3651), look(3652)], [[1], [], [0], []]);
     assert.deepEqual(look(3651, expiring(3650, { id: "b" })), [0]);

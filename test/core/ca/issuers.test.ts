@@ -162,7 +162,7 @@ describe("issuers below the root", () => {
       [old.issuer, null],
       [renewed, at(4)],
     ]);
-    // Expired records are dropped only by a prune, once looks at the clock have confirmed the expiry.
+    // Only a prune drops expired records, once looks at the clock have confirmed the expiry.
     assert.deepEqual(record(fourth, next.certificate), [[next.issuer, next.issuer.notAfter]]);
     const fifth = prune(fourth, id(6), DEFAULT_POLICY, trusted(at(5)));
     assert.deepEqual(record(fifth, old.certificate), [[old.issuer, null]]);

@@ -63,7 +63,7 @@ class Life {
     return (this.now.getTime() - createFakeClock().now().getTime()) / HOUR;
   }
 
-  /** Signs on both replicas, and checks every unexpired leaf under the roots that each peer trusts. */
+  /** Signs on both replicas, and checks every unexpired leaf under the roots of each peer. */
   async check(): Promise<void> {
     await requireSigning(this.ca.manager, this.#csr, this.now);
     for (const manager of [this.ca.manager, this.late]) {

@@ -231,7 +231,7 @@ describe("Limiter with CSRMaxConcurrent", () => {
 });
 
 describe("Limiter without limits", () => {
-  it("enter() gives a turn at once, without a promise", () => {
+  it("enter() admits at once, without a promise", () => {
     assert.equal(limiter.enter(NONE, "issue"), null);
     limiter.leave(NONE);
   });

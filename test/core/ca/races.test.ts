@@ -1,7 +1,6 @@
 /**
- * What a replica may not do however its own loops, its answers and the others come between: go back
- * to a state that is over, take the store for one that lost writes, trust a clock or a snapshot for
- * longer than it may.
+ * Races of a replica with its own loops, late responses and other replicas: it never goes back to
+ * an older state, reports lost writes wrongly, or trusts a clock or a snapshot for too long.
  * @module
  */
 import assert from "node:assert/strict";
@@ -30,7 +29,7 @@ describe("a change that races with others", () => {
     const slow: CertificateAuthority = await replica(ca, "slow", {
       ...ports,
       store: overriding(store, {
-        // The response is late: the lease has expired, and another change was made and read in between.
+        // The response is late: the lease has expired; another change was made and read in between.
         async commit(next, expected) {
           await store.commit(next, expected);
           ca.clock.advance(DEFAULT_POLICY.operationLeaseMs);

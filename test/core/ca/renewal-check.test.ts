@@ -79,7 +79,7 @@ describe("requireOwnLeaf()", () => {
     [a, b, c] = [await makeRoot(8760), await makeRoot(8760), await makeRoot(8760)];
   });
 
-  it("takes a leaf of the active root and of a retired one, and gives its identity", async () => {
+  it("accepts a leaf of the active root and of a retired one, and returns its identity", async () => {
     const state = await rotated(firstState(root(a), TTL), [root(a)], {
       to: root(b),
       now: at(1),
@@ -133,7 +133,7 @@ describe("requireOwnLeaf()", () => {
     await refused(await leafOf(root(b), later), pruned, later, NOT_OURS);
   });
 
-  it("takes a leaf of an issuer that was renewed since, until every leaf of it must have expired", async () => {
+  it("accepts a leaf of an issuer that was renewed since, until every leaf of it must have expired", async () => {
     const [first, second] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
     const state = bootstrap(CLUSTER, commitId(), {
       config: CONFIG,
@@ -155,7 +155,7 @@ describe("requireOwnLeaf()", () => {
     assert.ok(await isOwnLeaf(await leafOf(second, at(160)), renewed, at(160)));
   });
 
-  it("takes a leaf of a retired root's issuer, which is in no published certificate any more", async () => {
+  it("accepts a leaf of a retired root's issuer, which is in no published certificate any more", async () => {
     const issuer = await intermediateOf(root(a));
     const state = bootstrap(CLUSTER, commitId(), {
       config: CONFIG,

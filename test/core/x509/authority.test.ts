@@ -109,7 +109,7 @@ describe("createRoot()", () => {
     assert.equal(root.notBefore.getTime(), NOW.getTime() - HOUR_MS);
     assert.equal(root.notAfter.getTime(), NOW.getTime() + 2000);
   });
-  it("createRoot() makes roots that end behind 2050", async () => {
+  it("createRoot() makes roots that expire after 2050", async () => {
     const root = await createRoot(required(cas, "EC 256").key, { ...BELOW, ttlMs: 40 * YEAR_MS });
     assert.equal(root.notAfter.getTime(), NOW.getTime() + 40 * YEAR_MS);
     assert.match(opensslVerify(root, root, [], new Date(NOW.getTime() + 39 * YEAR_MS)), /: OK/);
@@ -127,7 +127,7 @@ describe("generateCaKey()", () => {
       assert.equal(info.bits, spec.bits);
       assert.equal(privateKey.extractable, true);
     });
-  it("generateCaKey() makes another key each time", async () => {
+  it("generateCaKey() makes a new key each time", async () => {
     const [one, other] = [
       await generateCaKey({ type: "ec", bits: 256 }),
       await generateCaKey({ type: "ec", bits: 256 }),
@@ -165,7 +165,7 @@ describe("crossSign()", () => {
         assert.equal(await findPath(leaf, [], old.certificate, NOW), null);
         assert.throws(() => opensslVerify(leaf, old.certificate));
       });
-  it("crossSign() ends with the earlier of the two roots, whichever that is", async () => {
+  it("crossSign() issues a certificate that expires with the root that expires first", async () => {
     const [long, short] = [required(cas, "EC 256"), required(olds, "EC 384")];
     assert.equal(
       (await crossSign(long.certificate, short, CROSSING)).notAfter.getTime(),
@@ -176,7 +176,7 @@ describe("crossSign()", () => {
       NOW.getTime() + 5 * YEAR_MS,
     );
   });
-  it("crossSign() ends at the instant given, to the whole second, if both roots live longer", async () => {
+  it("crossSign() issues a certificate that expires at the given instant, to the whole second, if both roots live longer", async () => {
     const until = new Date(NOW.getTime() + HOUR_MS + 400);
     const crossed = await crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), {
       ...CROSSING,
@@ -208,7 +208,7 @@ describe("crossSign()", () => {
       assert.notEqual(hex(template.serial), hex(root.serial));
       assert.equal(await isSignedBy(template, root), false);
     });
-  it("crossSign() begins with the younger of the two roots, whatever the clock says", async () => {
+  it("crossSign() issues a certificate valid from the younger of the two roots on, whatever the clock", async () => {
     const [one, other] = [required(cas, "EC 256"), required(olds, "EC 384")];
     const later = { ...CROSSING, now: new Date(NOW.getTime() + YEAR_MS) };
     assert.equal(
@@ -296,7 +296,7 @@ describe("crossSign()", () => {
       assert.deepEqual([crossed.uris, crossed.dnsNames], [[], []]);
       assert.equal(hex(crossed.subject), hex(root.subject));
     });
-  it("crossSign() refuses a root that ended before the other one starts", async () => {
+  it("crossSign() refuses a root that expired before the other one is valid", async () => {
     const ended = await makeCa({ type: "ec", bits: 256 }, 1000, new Date(NOW.getTime() - YEAR_MS));
     await assert.rejects(crossSign(ended.certificate, required(cas, "EC 256"), CROSSING), {
       code: "invariant",

@@ -220,7 +220,7 @@ describe("readCertificate()", () => {
     it(`readCertificate() refuses ${name}`, () => {
       assert.throws(() => readCertificate(craftCertificate(parts)), FormatError);
     });
-  it("readCertificate() reads the certificate that those are made from", () => {
+  it("readCertificate() reads the certificate from which the refused ones are made", () => {
     assert.equal(readCertificate(craftCertificate({ extensions: [san] })).uris[0], URI);
   });
   for (const [text, iso] of [

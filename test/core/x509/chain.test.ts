@@ -122,7 +122,7 @@ describe("findPath()", () => {
       assert.equal(await findPath(leaf, [issuer.certificate], certificate, NOW), null);
     });
   }
-  it("findPath() counts the whole second in which a certificate ends", async () => {
+  it("findPath() accepts a certificate for the whole second in which it expires", async () => {
     const short = await makeOdd(issuer, { notAfter: future });
     const at = (ms: number) =>
       findPath(short, [issuer.certificate], root.certificate, new Date(future.getTime() + ms));
@@ -197,7 +197,7 @@ describe("findPath()", () => {
     ];
     const below = await makeOdd(genuine, { extensions });
     assert.equal(await findPath(below, [impostor.certificate], top.certificate, NOW), null);
-    // The first of the name is taken and never given back, as OpenSSL does.
+    // The first CA of the name is chosen without backtracking, as OpenSSL does.
     assert.equal(
       await findPath(below, [impostor.certificate, genuine.certificate], top.certificate, NOW),
       null,
@@ -226,7 +226,7 @@ describe("findPath()", () => {
     assert.equal(await isSignedBy(below, root.certificate), true);
   });
 
-  it("findPath() finds the way through roots that cross-signed each other, and terminates if there is none", async () => {
+  it("findPath() finds the path through roots that cross-signed each other, and terminates if there is none", async () => {
     const all = await Promise.all(
       ["a", "b", "c"].map((name) => makeOddCa(null, { subject: `CN=${name}` })),
     );
@@ -248,7 +248,7 @@ describe("findPath()", () => {
     ] as const)
       assert.equal((await findPath(below, sent, certificate, NOW))?.length, length);
     assert.equal(await findPath(below, sent, root.certificate, NOW), null);
-    // b by a comes first: the way to c is not looked for again.
+    // b by a comes first: the path to c is not searched again.
     const [ab, bc, ba] = sent;
     assert.ok(ab && bc && ba);
     assert.equal(await findPath(below, [ab, ba, bc], c.certificate, NOW), null);

@@ -91,7 +91,7 @@ describe("DerReader", () => {
     reader.expect(TAG.null);
     assert.throws(() => reader.finish(), format("DER has trailing data"));
   });
-  it("DerReader.expect() tells a wrong tag from a missing element", () => {
+  it("DerReader.expect() distinguishes a wrong tag from a missing element", () => {
     assert.throws(
       () => new DerReader(bytes("0500")).expect(TAG.integer),
       format("DER has the wrong ASN.1 type"),
@@ -382,7 +382,7 @@ describe("encode()", () => {
       { numRuns: 1000 },
     );
   });
-  it("encode() takes bytes that are DER already as they are", () => {
+  it("encode() copies bytes that are DER already", () => {
     const inner = encode(element(TAG.null));
     assert.equal(hex(encode(sequence(inner, sequence(inner)))), "30060500" + "30020500");
   });

@@ -68,7 +68,7 @@ function assertSecondReading(leaf: Certificate, issuer: Certificate, key: Public
 describe("LeafDraft.complete()", () => {
   for (const issuerName of NAMES)
     for (const keyName of PUBLIC_KEYS.keys())
-      it(`LeafDraft.complete() gives a leaf for an ${keyName} key that verifies under an ${issuerName} issuer`, async () => {
+      it(`LeafDraft.complete() returns a leaf for an ${keyName} key that verifies under an ${issuerName} issuer`, async () => {
         const ca = required(cas, issuerName);
         const key = keyOf(keyName);
         const leaf = await makeLeaf(ca, { spki: key.spki, keyUsage: leafKeyUsage(key.type) });
@@ -77,7 +77,7 @@ describe("LeafDraft.complete()", () => {
         assertSecondReading(leaf, ca.certificate, key);
       });
 
-  it("LeafDraft.complete() gives a leaf with DNS and IP names that verifies through an intermediate", async () => {
+  it("LeafDraft.complete() returns a leaf with DNS and IP names that verifies through an intermediate", async () => {
     const [root, { key }] = [required(cas, "EC 256"), required(cas, "EC 384")];
     const issuer = {
       certificate: await createIntermediate(key.info, root, {
@@ -120,7 +120,7 @@ describe("LeafDraft.complete()", () => {
 });
 
 describe("LeafTemplate.encode()", () => {
-  it("LeafTemplate.encode() writes what it is given, as readCertificate() reads it", async () => {
+  it("LeafTemplate.encode() writes the given fields, as readCertificate() reads them", async () => {
     const ca = required(cas, "EC 256");
     const fields = leafFields({ dnsNames: ["x.y"], ipAddresses: [LOOPBACK] });
     const leaf = await makeLeaf(ca, fields);
@@ -186,7 +186,7 @@ describe("LeafTemplate.encode()", () => {
     });
     assert.equal(leaf.notBefore.getTime(), NOW.getTime());
   });
-  it("LeafTemplate.encode() gives drafts that do not share their octets", () => {
+  it("LeafTemplate.encode() returns drafts that do not share their octets", () => {
     const template = new LeafTemplate(
       required(cas, "EC 256").certificate,
       schemeFor({ type: "ec" }, "SHA-256"),
@@ -236,7 +236,7 @@ describe("createSerials()", () => {
     const got = concat(...Array.from({ length: 256 }, createSerials(from)));
     assert.ok(got.every((octet, i) => i % SERIAL_LENGTH === 0 || octet === expected[i]));
   });
-  it("createSerials() gives each caller octets of its own", () => {
+  it("createSerials() returns separate octets to each caller", () => {
     const next = createSerials(systemRandom);
     const [one, other] = [next(), next()];
     const before = hex(other);

@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import type { KeyObject, X509Certificate } from "node:crypto";
 
 /**
- * Deno's has no P-521: it says so, and OpenSSL, which these certificates are shown to as well, is
- * the second opinion.
+ * Deno's throws for P-521, which it does not support; the tests verify these certificates with
+ * OpenSSL too.
  */
 export function assertVerifies(certificate: X509Certificate, issuer: KeyObject): void {
   if (

@@ -54,11 +54,11 @@ describe("caFaults()", () => {
     ],
   ];
   for (const [what, name, line] of good)
-    it(`caFaults() finds none in a root ${what}`, () =>
+    it(`caFaults() finds no fault in a root ${what}`, () =>
       assert.deepEqual(faultsOf(extensionsWith(name, line)), []));
 
   for (const octets of [20, 21])
-    it(`caFaults() finds ${octets > 20 ? "one" : "none"} in a root whose serial number has ${octets} octets`, () => {
+    it(`caFaults() finds ${octets > 20 ? "a" : "no"} fault in a root whose serial number has ${octets} octets`, () => {
       // openssl adds these by itself.
       const extensions = GOOD_EXTENSIONS.filter(
         (line) => !/^(?:subjectKeyIdentifier|basicConstraints)=/.test(line),
@@ -155,7 +155,7 @@ describe("caFaults()", () => {
     ],
   ];
   for (const [what, name, line, why] of bad)
-    it(`caFaults() finds one in a root ${what}`, () => {
+    it(`caFaults() finds a fault in a root ${what}`, () => {
       const faults = faultsOf(extensionsWith(name, line));
       assert.equal(faults.length, 1, faults.join("; "));
       assert.match(faults[0] ?? "", why);
