@@ -1,6 +1,7 @@
 /**
  * This version and the one before share one Redis: both as real processes, the older one out of the
- * history of this repository.
+ * history of this repository. It runs on the packages of this version, of which @logtape/logtape is
+ * installed for it only.
  * @module
  */
 import assert from "node:assert/strict";
