@@ -152,7 +152,7 @@ export class AclConflicts {
     if (changes === null || key === null || changes.records.length === 0)
       throw new ConflictError(
         "no_conflict",
-        "Cannot keep the stored ACL: the store has no ACL records that can be read; keep the snapshot, or nothing",
+        'Cannot keep the stored ACL: the store has no ACL records that can be read; keep "snapshot" or "nothing"',
       );
     const records = new Map(found.map(({ record }) => [nameOf(record), record]));
     const sealed = cache.key?.sealed;

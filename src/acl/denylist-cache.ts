@@ -78,7 +78,7 @@ export class DenylistCache {
 function unreadable(): NotReadyError {
   return new NotReadyError(
     "state_stale",
-    "Cannot renew: the denylist is not loaded, and the data folder has no copy of it that can be read",
+    "Cannot renew leaf: the denylist is not loaded, and the data folder has no copy of it that can be read",
     { retryAfterMs: 3000 },
   );
 }

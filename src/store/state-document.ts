@@ -212,5 +212,5 @@ function parseJson(text: string): unknown {
 }
 
 function corrupt(reason: string): StoreError {
-  return new StoreError("state_corrupt", `Cannot trust the stored state: ${reason}`);
+  return new StoreError("state_corrupt", `Cannot trust the stored CA state: ${reason}`);
 }

@@ -218,7 +218,7 @@ describe("meshca serve", () => {
     writeFileSync(path, "hello\n");
     await refused(
       path,
-      /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: its document is not JSON\n$/,
+      /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored CA state: its document is not JSON\n$/,
     );
     writeFileSync(path, "");
     await refused(path, /^MESHCA_IMPORT: the backup ".*" is empty\n$/);

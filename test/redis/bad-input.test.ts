@@ -266,7 +266,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     [
       "an invalid state",
       (admin) => admin.hset("{meshca}:state", { index: "1", commit: "a", document: "diary" }),
-      /^StoreError: Cannot trust the stored state: its document is not JSON$/,
+      /^StoreError: Cannot trust the stored CA state: its document is not JSON$/,
     ],
     [
       "a state of a newer schema",
@@ -316,13 +316,13 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     });
     await assert.rejects(
       replica.meshca.ca.refresh(),
-      /Cannot trust the stored state: the MAC of its document is invalid/,
+      /Cannot trust the stored CA state: the MAC of its document is invalid/,
     );
     assert.equal((await replica.call("GET", "/v1/connect/ca/roots")).text, roots);
     assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 500);
     await assert.rejects(
       startReplica({ port: redis.port }),
-      /Cannot trust the stored state: the MAC of its document is invalid/,
+      /Cannot trust the stored CA state: the MAC of its document is invalid/,
     );
     await replica.close();
     await redis.admin.flushall();

@@ -258,13 +258,13 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   it("log which state they refuse, once they have signed for max_staleness without the store", async () => {
     const replica = await start({ settings: { maxStalenessMs: 60_000 } });
     await redis.admin.hset("{meshca}:state", { commit: "f".repeat(32), document: "{}" });
-    await assert.rejects(replica.meshca.ca.refresh(), /Cannot trust the stored state/);
+    await assert.rejects(replica.meshca.ca.refresh(), /Cannot trust the stored CA state/);
     replica.clock.aheadMs = 61_000;
     const late = await sign(replica);
     assert.equal(late.status, 503);
     assert.match(
       late.text,
-      /^Cannot sign leaf: the store's answers could not be used for more than 60 s \(Cannot trust the stored state: /,
+      /^Cannot sign leaf: the store's answers could not be used for more than 60 s \(Cannot trust the stored CA state: /,
     );
   });
 

@@ -66,7 +66,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   configure: "changed the configuration",
   rotate: "rotated the root",
   renew: "renewed the issuer of leaves",
-  resolve: "resolved a state conflict",
+  resolve: "resolved a conflict of the CA state",
   restore: "restored a backup",
   prune: "removed roots and certificates that no leaf needs",
   collect: "deleted obsolete provider resources",

@@ -54,7 +54,7 @@ export class RedisStore implements Store {
     if (String(state.index) !== index || state.commitId !== commitId)
       throw new StoreError(
         "state_corrupt",
-        "Cannot trust the stored state: its index and commit id in Redis differ from those in its document",
+        "Cannot trust the stored CA state: its index and commit id in Redis differ from those in its document",
       );
     this.#memory.known = { state, kek: this.#codec.kekOf(document) };
     return { ...stored, ...this.#memory.known };

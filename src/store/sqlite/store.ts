@@ -64,7 +64,7 @@ export class SqliteStore implements Store {
     if (state.index !== row.idx || state.commitId !== row.commit_id)
       throw new StoreError(
         "state_corrupt",
-        "Cannot trust the stored state: the columns of its row differ from its document",
+        "Cannot trust the stored CA state: the columns of its row differ from its document",
       );
     return { state, term, stopped, kek: this.#codec.kekOf(row.document) };
   }
