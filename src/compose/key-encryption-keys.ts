@@ -34,6 +34,10 @@ export interface Keks {
   open(text: string): Promise<string>;
 }
 
+/** Where an operator finds the key-encryption keys. */
+export const kekSource = ({ kek }: Pick<Settings, "kek">): string =>
+  kek === null ? "the file kek in the data folder" : "MESHCA_KEK or the file of MESHCA_KEK_FILE";
+
 /** Makes clients of Vault for the provider, which may connect and read as the settings allow. */
 export function vaultConnector(settings: Settings, platform: Platform): Connect {
   // With access control, a caller who may change the configuration is not the user of this machine.

@@ -32,7 +32,13 @@ import {
   type Service,
   type Storage,
 } from "./ca.ts";
-import { type Keks, lastSeenFile, readKekText, vaultConnector } from "./key-encryption-keys.ts";
+import {
+  type Keks,
+  kekSource,
+  lastSeenFile,
+  readKekText,
+  vaultConnector,
+} from "./key-encryption-keys.ts";
 import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
@@ -48,7 +54,8 @@ export async function compose(
   serverCertificate?: ReadServerCertificate,
 ): Promise<Meshca> {
   // Malformed keys are reported without waiting for a store that does not answer.
-  if (settings.kek !== null && !hasWrapped(settings.kek)) await readKeks(settings.kek);
+  if (settings.kek !== null && !hasWrapped(settings.kek))
+    await readKeks(settings.kek, kekSource(settings));
   const lastSeen =
     settings.store.kind === "redis" ? platform.persistentFile(lastSeenFile("redis")) : null;
   const hasLastSeen = lastSeen !== null && lastSeen.read() !== null;
@@ -78,7 +85,7 @@ export async function composeOver(
   const policy = { ...policyOf(settings), ...numbers };
   const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const keks = await readKekText(settings, platform);
-  const sealer = createSealer(await readKeks(keks.text));
+  const sealer = createSealer(await readKeks(keks.text, kekSource(settings)));
   const codec = createCodec(sealer);
   const ports = backend.open(codec, `${self.address} ${self.id}`);
   const storage = {

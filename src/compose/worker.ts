@@ -120,7 +120,7 @@ export class Edge {
 
   async #open(): Promise<RequestService> {
     const { clock, random, log } = this.#platform;
-    this.#sealer ??= createSealer(await readKeks(this.#settings.kek ?? ""));
+    this.#sealer ??= createSealer(await readKeks(this.#settings.kek ?? "", "MESHCA_KEK"));
     const sealer = this.#sealer;
     const codec = createCodec(sealer);
     const memory = this.#redisMemory;

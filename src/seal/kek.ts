@@ -36,9 +36,10 @@ export function makeKek(): string {
 /**
  * Reads key-encryption keys from text: `ID:BASE64`, separated by commas or line ends, the current
  * one first. An id is one to 32 letters, digits, `_` or `-`; a key is 32 octets.
+ * @param source where an operator finds the text, for the error.
  * @throws {ConfigError} naming every entry at fault by its place, never its content.
  */
-export async function readKeks(text: string): Promise<KekRing> {
+export async function readKeks(text: string, source?: string): Promise<KekRing> {
   const entries = text.split(/[\s,]+/).filter((entry) => entry !== "");
   const faults: string[] = [];
   const keys = new Map<string, Bytes>();
@@ -54,7 +55,7 @@ export async function readKeks(text: string): Promise<KekRing> {
   if (entries.length === 0) faults.push("there is no key");
   if (faults.length > 0)
     throw new ConfigError(
-      `Cannot read key-encryption keys: ${faults.join("; ")}. Make one with: echo "$(date +%Y):$(openssl rand -base64 ${KEK_LENGTH})"`,
+      `Cannot read key-encryption keys${source === undefined ? "" : ` from ${source}`}: ${faults.join("; ")}. Make one with: echo "$(date +%Y):$(openssl rand -base64 ${KEK_LENGTH})"`,
     );
   const ring = new Map<string, Kek>();
   for (const [id, key] of keys) ring.set(id, await deriveKek(id, key));

@@ -103,7 +103,7 @@ describe("meshca serve", () => {
     assert.equal(code, 78);
     assert.match(
       stderr,
-      /^Cannot read key-encryption keys: entry 1 is not ID:BASE64 with a key of 32 octets/,
+      /^Cannot read key-encryption keys from MESHCA_KEK or the file of MESHCA_KEK_FILE: entry 1 is not ID:BASE64 with a key of 32 octets/,
     );
     assert.ok(!stderr.includes("c2VjcmV0"));
   });
@@ -243,7 +243,10 @@ describe("meshca serve", () => {
       MESHCA_KEK: "bad",
     });
     assert.equal(code, 78);
-    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID:BASE64/);
+    assert.match(
+      stderr,
+      /^Cannot read key-encryption keys from MESHCA_KEK or the file of MESHCA_KEK_FILE: entry 1 is not ID:BASE64/,
+    );
   });
 
   it("meshca serve on port 0 prints the free port that it has taken, and listens there", async () => {
