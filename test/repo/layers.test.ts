@@ -183,6 +183,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/cli/",
     ours: [
+      "src/agent/",
       "src/entry/",
       "src/compose/backend.ts",
       "src/compose/process.ts",
@@ -202,6 +203,32 @@ const RULES: readonly Rule[] = [
       "node:url",
       "node:util",
     ],
+  },
+  // What a runtime with node:http adds to the client: sockets, TLS, files.
+  {
+    files: "src/client/node/",
+    ours: ["src/core/", "src/client/"],
+    packages: ["node:crypto", "node:fs", "node:http", "node:https", "node:net", "node:tls"],
+  },
+  {
+    files: "src/client/",
+    ours: ["src/core/", "src/consul/", "src/schemas.ts", "src/client/"],
+    packages: ["jose", "valibot"],
+  },
+  {
+    files: "src/agent/",
+    ours: [
+      "src/agent/",
+      "src/client/",
+      "src/config/",
+      "src/consul/",
+      "src/core/",
+      "src/net/",
+      "src/schemas.ts",
+      "src/telemetry/",
+      "src/version.ts",
+    ],
+    packages: ["@grpc", "hono", "node", "prom-client", "protobufjs", "valibot"],
   },
   { files: "src/index.ts", ours: ["src/"], packages: [] },
 ];
@@ -283,7 +310,13 @@ function allowed(rule: Rule, file: string, specifier: string): boolean {
     const target = relative(ROOT, join(ROOT, dirname(file), specifier));
     return rule.ours.some((prefix) => target.startsWith(prefix));
   }
-  return rule.packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+  return rule.packages.some(
+    (name) =>
+      specifier === name ||
+      specifier.startsWith(`${name}/`) ||
+      // Every module of the runtime.
+      (name === "node" && specifier.startsWith("node:")),
+  );
 }
 
 describe("layers", () => {
