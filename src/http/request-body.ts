@@ -1,15 +1,11 @@
 /**
- * Reads request bodies within a size and a time: JSON, text, or a CSR. Which form a CSR has is seen
- * from the body, since clients send the same form with many media types.
+ * Reads request bodies within a size and a time, as octets, text or JSON.
  * @module
  */
 import { type Json, readJson } from "../consul/go-json.ts";
-import { isObject } from "../consul/go-struct.ts";
-import { type Bytes, concat, fromBase64 } from "../core/bytes.ts";
+import { type Bytes, concat } from "../core/bytes.ts";
 import { RequestError } from "../core/errors.ts";
-import { writePem } from "../core/pem.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
 
 /**
  * What a media type says of a body: JSON, a CSR (RFC 5967, and what is in use for PEM), or nothing,
@@ -97,27 +93,6 @@ export class BodyReader {
     return text.trim() === "" ? {} : readJson(text);
   }
 
-  /**
-   * The CSR in a body: PEM, DER or base64 of DER, or PEM or base64 in JSON.
-   * @param maxBytes of JSON; of other forms `MAX_CSR_LENGTH` at most.
-   * @returns PEM, or text that the parser of CSRs will refuse.
-   * @throws {RequestError} as `json`, `csr_malformed`
-   */
-  async csr(request: Request, maxBytes: number): Promise<string> {
-    const form = bodyForm(request.headers.get("content-type"));
-    const maxRaw = Math.min(maxBytes, MAX_CSR_LENGTH);
-    // In JSON each line end takes two characters. Only the media type of CSRs excludes JSON.
-    const bytes = await this.bytes(request, form === "csr" ? maxRaw : maxBytes);
-    if (isDer(bytes)) return writePem(CSR_LABEL, bytes);
-    // PowerShell's ">" writes UTF-16 with a byte order mark.
-    if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff))
-      throw malformed("the body is text in UTF-16; send it in UTF-8");
-    const text = new TextDecoder().decode(bytes);
-    if (form === "json" || text.trimStart().startsWith("{")) return csrOfJson(text);
-    if (bytes.length > maxRaw) throw tooLarge(maxRaw);
-    return csrOfText(text, "send the file as it is, with curl --data-binary @FILE in place of -d");
-  }
-
   async #withinTime(read: Promise<Bytes>): Promise<Bytes> {
     const { promise: late, reject } = Promise.withResolvers<never>();
     const seconds = this.#timeMs / 1000;
@@ -152,7 +127,7 @@ export class BodyReader {
   }
 }
 
-function tooLarge(maxBytes: number): RequestError {
+export function tooLarge(maxBytes: number): RequestError {
   return new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
 }
 
@@ -165,62 +140,4 @@ async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number):
     chunks.push(chunk);
   }
   return concat(...chunks);
-}
-
-/** The PEM label of a CSR (RFC 7468 section 7). */
-const CSR_LABEL = "CERTIFICATE REQUEST";
-const JSON_FORM = 'the body must be {"CSR": "<PEM>"}';
-/** The tag of a SEQUENCE, and the least octet of a length in long form (X.690 section 8.1.3). */
-const [SEQUENCE, LONG_LENGTH] = [0x30, 0x80];
-
-/** Whether octets are DER of more than 127 octets: in text no octet of 128 or more follows a "0". */
-function isDer(bytes: Uint8Array): boolean {
-  return bytes[0] === SEQUENCE && (bytes[1] ?? 0) >= LONG_LENGTH;
-}
-
-function csrOfJson(text: string): string {
-  let body: Json;
-  try {
-    body = readJson(text);
-  } catch (error) {
-    if (!(error instanceof RequestError)) throw error;
-    const reason = error.message.slice(error.message.indexOf(": ") + 2);
-    throw new RequestError(
-      "request_malformed",
-      `Cannot read CSR: the body is not valid JSON (${reason}); ${JSON_FORM}`,
-    );
-  }
-  if (!isObject(body)) throw malformed(`the body is not a JSON object; ${JSON_FORM}`);
-  const keys = Object.keys(body);
-  const unknown = keys.find((key) => key.toLowerCase() !== "csr");
-  if (unknown !== undefined)
-    throw malformed(
-      `the body has an unknown key ${JSON.stringify(unknown.slice(0, 64))}; ${JSON_FORM}`,
-    );
-  if (keys.length > 1) throw malformed(`the body has the key CSR more than once; ${JSON_FORM}`);
-  const [key] = keys;
-  if (key === undefined) throw malformed(`the body has no CSR; ${JSON_FORM}`);
-  const value = body[key];
-  if (typeof value !== "string") throw malformed(`the body's CSR is not a string; ${JSON_FORM}`);
-  return csrOfText(value, "write each of them as \\n in the JSON string");
-}
-
-/** @param remedy for lost line ends. */
-function csrOfText(text: string, remedy: string): string {
-  const begin = text.indexOf("-----BEGIN ");
-  if (begin < 0) {
-    if (text.includes("-----BEGIN+") || text.includes("-----BEGIN%20"))
-      throw malformed(`the CSR is URL-encoded; ${remedy}`);
-    const der = fromBase64(text);
-    return der !== null && isDer(der) ? writePem(CSR_LABEL, der) : text;
-  }
-  const end = text.indexOf("-----END ", begin);
-  // BEGIN and END are on lines of their own (RFC 7468 section 2).
-  if (end >= 0 && !/[\r\n]/.test(text.slice(begin, end)))
-    throw malformed(`the line ends of the PEM text are lost; ${remedy}`);
-  return text;
-}
-
-function malformed(reason: string): RequestError {
-  return new RequestError("csr_malformed", `Cannot read CSR: ${reason}`);
 }

@@ -13,6 +13,7 @@ import type { ReadRenewalToken } from "../../core/ports/renewal-token.ts";
 import { trustDomainOf } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
+import { readLeafRequest } from "../leaf-request.ts";
 import { bearerOf } from "../request-token.ts";
 import { type Call, caRoute, endpoint, type Route } from "../route.ts";
 import { leafResponse, requireNotDenylisted, type SignRouteOptions } from "./sign.ts";
@@ -34,7 +35,7 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
   const { ca, control, bodies, maxBody, clock } = options;
   const renew = endpoint("public", async (call) => {
     ca.requireRoom("renewal");
-    const csr = await bodies.csr(call.request, maxBody);
+    const { csr } = await readLeafRequest(call, bodies, maxBody);
     let proven: Proven | null = null;
     const renewed = await ca.sign(csr, {
       priority: "renewal",

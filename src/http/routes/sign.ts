@@ -10,6 +10,7 @@ import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { LeafId } from "../../core/spiffe/id.ts";
+import { readLeafRequest } from "../leaf-request.ts";
 import type { BodyReader } from "../request-body.ts";
 import { secretOf } from "../request-token.ts";
 import { plainBody } from "../responses.ts";
@@ -28,7 +29,7 @@ export function signRoutes({ ca, control, bodies, maxBody }: SignRouteOptions): 
   const sign = endpoint("identity", async (call) => {
     // Load is shed before the body is read, when it is cheapest.
     ca.requireRoom("issue");
-    const csr = await bodies.csr(call.request, maxBody);
+    const { csr } = await readLeafRequest(call, bodies, maxBody);
     const permit = permitOf(call, control);
     return leafResponse(call, await ca.sign(csr, { caller: call.caller, permit }));
   });

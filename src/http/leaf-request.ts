@@ -1,0 +1,118 @@
+/**
+ * What a request for a leaf asks for: its CSR, in the body. Which form a CSR has is seen from the
+ * body, since clients send the same form with many media types.
+ * @module
+ */
+import { type Json, readJson } from "../consul/go-json.ts";
+import { isObject } from "../consul/go-struct.ts";
+import { fromBase64 } from "../core/bytes.ts";
+import { RequestError } from "../core/errors.ts";
+import { writePem } from "../core/pem.ts";
+import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
+import { type BodyReader, bodyForm, tooLarge } from "./request-body.ts";
+import type { Call } from "./route.ts";
+
+/** What a caller of sign or renew asks for, in the body or in the query. */
+export interface LeafRequest {
+  /** PEM, or text that the parser of CSRs will refuse. */
+  readonly csr: string;
+}
+
+/** The keys that a body in JSON may have, in any case. */
+const KEYS = ["CSR"] as const;
+type Fields = ReadonlyMap<(typeof KEYS)[number], Json>;
+
+/**
+ * Reads a request for a leaf. Its CSR is PEM, DER or base64 of DER, or PEM or base64 in JSON.
+ * @param maxBytes of JSON; of other forms `MAX_CSR_LENGTH` at most.
+ * @throws {RequestError} as `BodyReader.json`, `csr_malformed`
+ */
+export async function readLeafRequest(
+  call: Call,
+  bodies: BodyReader,
+  maxBytes: number,
+): Promise<LeafRequest> {
+  const form = bodyForm(call.header("content-type") ?? null);
+  const maxRaw = Math.min(maxBytes, MAX_CSR_LENGTH);
+  // In JSON each line end takes two characters. Only the media type of CSRs excludes JSON.
+  const bytes = await bodies.bytes(call.request, form === "csr" ? maxRaw : maxBytes);
+  if (isDer(bytes)) return { csr: writePem(CSR_LABEL, bytes) };
+  // PowerShell's ">" writes UTF-16 with a byte order mark.
+  if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff))
+    throw malformed("the body is text in UTF-16; send it in UTF-8");
+  const text = new TextDecoder().decode(bytes);
+  if (form === "json" || text.trimStart().startsWith("{")) {
+    const fields = fieldsOf(text);
+    return { csr: csrOfField(fields) };
+  }
+  if (bytes.length > maxRaw) throw tooLarge(maxRaw);
+  const remedy = "send the file as it is, with curl --data-binary @FILE in place of -d";
+  return { csr: csrOfText(text, remedy) };
+}
+
+/** The PEM label of a CSR (RFC 7468 section 7). */
+const CSR_LABEL = "CERTIFICATE REQUEST";
+const JSON_FORM = 'the body must be {"CSR": "<PEM>"}';
+/** The tag of a SEQUENCE, and the least octet of a length in long form (X.690 section 8.1.3). */
+const [SEQUENCE, LONG_LENGTH] = [0x30, 0x80];
+
+/** Whether octets are DER of more than 127 octets: in text no octet of 128 or more follows a "0". */
+function isDer(bytes: Uint8Array): boolean {
+  return bytes[0] === SEQUENCE && (bytes[1] ?? 0) >= LONG_LENGTH;
+}
+
+/** The fields of a body in JSON. @throws {RequestError} `request_malformed`, `csr_malformed` */
+function fieldsOf(text: string): Fields {
+  let body: Json;
+  try {
+    body = readJson(text);
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    const reason = error.message.slice(error.message.indexOf(": ") + 2);
+    throw new RequestError(
+      "request_malformed",
+      `Cannot read CSR: the body is not valid JSON (${reason}); ${JSON_FORM}`,
+    );
+  }
+  if (!isObject(body)) throw malformed(`the body is not a JSON object; ${JSON_FORM}`);
+  const fields = new Map<(typeof KEYS)[number], Json>();
+  for (const [key, value] of Object.entries(body)) {
+    const known = KEYS.find((name) => name.toLowerCase() === key.toLowerCase());
+    if (known === undefined)
+      throw malformed(
+        `the body has an unknown key ${JSON.stringify(key.slice(0, 64))}; ${JSON_FORM}`,
+      );
+    if (fields.has(known))
+      throw malformed(`the body has the key ${known} more than once; ${JSON_FORM}`);
+    fields.set(known, value);
+  }
+  return fields;
+}
+
+/** @throws {RequestError} `csr_malformed` */
+function csrOfField(fields: Fields): string {
+  const value = fields.get("CSR");
+  if (value === undefined) throw malformed(`the body has no CSR; ${JSON_FORM}`);
+  if (typeof value !== "string") throw malformed(`the body's CSR is not a string; ${JSON_FORM}`);
+  return csrOfText(value, "write each of them as \\n in the JSON string");
+}
+
+/** @param remedy for lost line ends. */
+function csrOfText(text: string, remedy: string): string {
+  const begin = text.indexOf("-----BEGIN ");
+  if (begin < 0) {
+    if (text.includes("-----BEGIN+") || text.includes("-----BEGIN%20"))
+      throw malformed(`the CSR is URL-encoded; ${remedy}`);
+    const der = fromBase64(text);
+    return der !== null && isDer(der) ? writePem(CSR_LABEL, der) : text;
+  }
+  const end = text.indexOf("-----END ", begin);
+  // BEGIN and END are on lines of their own (RFC 7468 section 2).
+  if (end >= 0 && !/[\r\n]/.test(text.slice(begin, end)))
+    throw malformed(`the line ends of the PEM text are lost; ${remedy}`);
+  return text;
+}
+
+function malformed(reason: string): RequestError {
+  return new RequestError("csr_malformed", `Cannot read CSR: ${reason}`);
+}
