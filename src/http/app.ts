@@ -10,6 +10,7 @@ import { BodyReader } from "./request-body.ts";
 import { COMMON, text, unknownPath, withRequestId } from "./responses.ts";
 import type { RequestEnvironment, Route } from "./route.ts";
 import { aclRoutes } from "./routes/acl.ts";
+import { aclAuthorizeRoutes } from "./routes/acl-authorize.ts";
 import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
@@ -39,6 +40,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...backupRoutes({ ca, codec, audit, bodies, maxBody: maxBodyBackup }),
     ...denylistRoutes({ control, audit, bodies }),
     ...aclRoutes({ acl, audit, bodies }),
+    ...aclAuthorizeRoutes({ control, audit, bodies }),
     ...aclConflictRoutes({ acl, audit, bodies }),
     ...statusRoutes({
       ca,

@@ -169,6 +169,11 @@ const BODIES: readonly (readonly [method: string, path: () => string, body: () =
   ["PUT", () => "/v1/acl/auth-method/m", () => METHOD],
   ["PUT", () => "/v1/acl/binding-rule", () => RULE],
   ["PUT", () => `/v1/acl/binding-rule/${ids.rule}`, () => ({ ...RULE, ID: ids.rule })],
+  [
+    "POST",
+    () => "/v1/internal/acl/authorize",
+    () => [{ Resource: "service", Segment: "web", Access: "write" }],
+  ],
   ["PUT", () => "/v1/connect/ca/deny", () => ({ SerialNumber: "0a", Reason: "r" })],
   [
     "PUT",

@@ -17,6 +17,21 @@ export const EDGE: readonly Mutant[] = [
     "return;",
     "http/acl",
   ]),
+  ...guardsOf(
+    "src/http/routes/acl-authorize.ts",
+    [
+      "the token that an agent asks for",
+      'acl.endpoint("token", async',
+      'acl.endpoint("public", async',
+      "http/acl-authorize",
+    ],
+    [
+      "the bound of questions about a token",
+      "if (body.length > MAX_QUESTIONS)",
+      "if (body.length < 0)",
+      "http/acl-authorize",
+    ],
+  ),
   ...guardsOf("src/net/ip.ts", [
     "one client for 64 bits of IPv6",
     "return [0, 1, 2, 3].map",
