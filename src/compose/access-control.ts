@@ -7,7 +7,7 @@ import type { AclReplica } from "../acl/replica.ts";
 import type { Settings } from "../config/settings.ts";
 import type { Acl, BeforeChange } from "../core/acl/ports.ts";
 import { type Audit, NOBODY } from "../core/ports/audit.ts";
-import { SCHEMA } from "../core/state.ts";
+import { ACCESS_SCHEMA } from "../core/state.ts";
 import { type AclParts, createAcl, createReplica } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
 
@@ -139,7 +139,7 @@ export class AccessControl {
   /** Older replicas could not read the CA document, and write records without a set document. */
   #awaitsOlderReplica(): boolean {
     const { ca, platform } = this.#parts;
-    const older = ca.status.live.find(({ schema }) => schema < SCHEMA);
+    const older = ca.status.live.find(({ schema }) => schema < ACCESS_SCHEMA);
     if (older !== undefined && this.#awaitedReplica !== older.address)
       platform.log.info(
         "The MAC over all ACL records is not required yet: a live replica runs an older version of meshca",

@@ -9,7 +9,7 @@ import type { Certificate } from "./x509/certificate.ts";
  * The newest schema that this code reads and writes. A change of the stored form needs a new one,
  * with an upcast in the codec.
  */
-export const SCHEMA = 3;
+export const SCHEMA = 4;
 
 /**
  * Every schema that this code reads, the oldest first. An older one is still written while a
@@ -17,8 +17,19 @@ export const SCHEMA = 3;
  * - 1: configuration, roots, provider.
  * - 2: and `ancestors`.
  * - 3: and `leafIssuers` of each root, and `access`.
+ * - 4: configurations may have the fields of `FIELDS_SINCE_4`.
  */
-export const SCHEMAS = [1, 2, SCHEMA] as const;
+export const SCHEMAS = [1, 2, 3, SCHEMA] as const;
+
+/** The first schema with `leafIssuers` and `access`. */
+export const ACCESS_SCHEMA = 3;
+
+/**
+ * The fields of a provider's configuration that versions before schema 4 do not know, without
+ * underscores and in lower case: such a version cannot read a configuration with an unknown field,
+ * and serves nothing then.
+ */
+const FIELDS_SINCE_4: readonly string[] = ["servicednsnames", "serviceipranges"];
 
 export type Schema = (typeof SCHEMAS)[number];
 
@@ -154,6 +165,14 @@ export function activeRecord({ config, provider }: CaState): ProviderRecord {
 }
 
 /** The oldest schema that holds all of a state that must not be lost. */
-export function leastSchema({ access }: CaState): Schema {
-  return access === null ? SCHEMAS[0] : 3;
+export function leastSchema({ access, config, provider }: CaState): Schema {
+  const configs = [config, ...Object.values(provider.retired)];
+  if (configs.some((each) => hasFieldSince4(each.config))) return 4;
+  return access === null ? SCHEMAS[0] : ACCESS_SCHEMA;
+}
+
+function hasFieldSince4(config: ConfigMap | null): boolean {
+  return Object.keys(config ?? {}).some((key) =>
+    FIELDS_SINCE_4.includes(key.replaceAll("_", "").toLowerCase()),
+  );
 }

@@ -100,6 +100,8 @@ const upcasts = {
   ),
   2: v.pipe(Body2, v.transform(fromSchema2)),
   3: Body3,
+  // Only the fields that a configuration may have are new.
+  4: Body3,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {

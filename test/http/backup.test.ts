@@ -246,7 +246,7 @@ describe("backup and restore", () => {
           /^Cannot read backup: .* the MAC of its document is invalid$/,
         ],
         [
-          file.replace(/"schema":3/, '"schema":99'),
+          file.replace(/"schema":\d+/, '"schema":99'),
           400,
           /^Cannot read backup: .* it has schema 99/,
         ],

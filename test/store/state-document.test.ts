@@ -101,6 +101,27 @@ describe("codec", () => {
       await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
   });
 
+  it("refuses to write a schema whose readers do not know a field of the configuration, of a retired root's too", async () => {
+    const state = await rotatedState();
+    const [id = assert.fail()] = Object.keys(state.provider.retired);
+    const retired = state.provider.retired[id] ?? assert.fail();
+    for (const name of ["ServiceDNSNames", "service_dns_names", "serviceIPRanges"]) {
+      const config = { [name]: ["{service}"] };
+      const configured = { ...state, config: { ...state.config, config } };
+      const retiredWith = {
+        ...state,
+        provider: { ...state.provider, retired: { [id]: { ...retired, config } } },
+      };
+      for (const changed of [configured, retiredWith]) {
+        assert.deepEqual(await recode(changed), changed);
+        await assert.rejects(
+          codec.encode({ ...changed, schema: 3 }),
+          /Schema 3 cannot hold this state/,
+        );
+      }
+    }
+  });
+
   it("refuses a schema that is too new, and a body with a field that its schema does not have", async () => {
     const document = JSON.parse(await codec.encode(await rotatedState())) as Record<
       string,
@@ -108,7 +129,7 @@ describe("codec", () => {
     >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
-      /it has schema 4, this version of meshca knows up to 3/,
+      /it has schema 5, this version of meshca knows up to 4/,
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),

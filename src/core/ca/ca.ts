@@ -9,7 +9,7 @@ import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
-import { type AccessRecord, type CaState, SCHEMA } from "../state.ts";
+import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import type { CaPorts } from "./ca-ports.ts";
@@ -293,7 +293,7 @@ export class CertificateAuthority {
   ): Promise<boolean> {
     return this.#changes.run("RENEWING", NOBODY, async (change) => {
       const snapshot = change.require();
-      if (change.schema < SCHEMA) return false;
+      if (change.schema < ACCESS_SCHEMA) return false;
       const { access } = snapshot.state;
       const next = await work(access);
       const isSame =

@@ -17,10 +17,12 @@ import type {
   ProviderType,
   ProviderTypes,
 } from "../ports/provider.ts";
+import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Expected } from "../ports/store.ts";
 import {
   type CaState,
   type ConfigMap,
+  leastSchema,
   type ProviderState,
   SCHEMAS,
   type Schema,
@@ -204,6 +206,7 @@ export class Change {
   async commit(planned: PlannedChange, expected = this.#base()): Promise<Snapshot> {
     const { ports, replica } = this.#setup;
     const snapshot = withSchema(planned.snapshot, this.schema);
+    this.#requireReadable(snapshot);
     await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
     await this.#lease.commit(snapshot.state, expected);
     // From here on it is in use, whatever fails.
@@ -226,6 +229,19 @@ export class Change {
   /** Closes the providers that were not committed. */
   close(): void {
     for (const provider of this.#candidates) void provider.close();
+  }
+
+  /** @throws {NotReadyError} `replica_behind` if a live replica could not read the next state */
+  #requireReadable({ state }: Snapshot): void {
+    const least = leastSchema(state);
+    if (state.schema >= least) return;
+    const { replica, policy } = this.#setup;
+    const older = replica.health.live.find(({ schema }) => schema < least);
+    throw new NotReadyError(
+      "replica_behind",
+      `Cannot change the CA: its next state needs schema ${least}${older === undefined ? "" : `, and ${readsUpTo(older)}`}; stop that replica, or start the newer version there`,
+      { retryAfterMs: policy.replicaTtlMs },
+    );
   }
 
   #base(): Omit<Expected, "term"> {
@@ -304,7 +320,7 @@ export class ChangeRunner {
     const kek = this.#setup.ports.sealer.keks[0] as string;
     for (const { address, keks, schema } of this.#setup.replica.health.live) {
       if (schema < least)
-        return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`;
+        return `${readsUpTo({ address, schema })}, and schema ${least} is in use; stop that replica, or start the newer version there`;
       if (!keks.includes(kek))
         return `replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; add the key to every replica, after its present one, before any replica encrypts with it`;
     }
@@ -392,6 +408,10 @@ export class ChangeRunner {
     const newest = Math.min(...this.#setup.replica.health.live.map(({ schema }) => schema));
     return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
   }
+}
+
+function readsUpTo({ address, schema }: Pick<LiveReplica, "address" | "schema">): string {
+  return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}`;
 }
 
 function busy(running: OperationName): NotReadyError {
