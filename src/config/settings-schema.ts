@@ -54,8 +54,8 @@ const LEVELS = {
   warning: "warning",
   error: "error",
 } as const;
-const logLevel = v.pipe(
-  v.string(),
+export const logLevel = v.pipe(
+  v.string("must be a level"),
   v.toLowerCase(),
   v.picklist(
     Object.keys(LEVELS) as (keyof typeof LEVELS)[],
@@ -77,8 +77,8 @@ const auditTarget = v.pipe(
 const AUDIT_FAILURES = ["stop-changes", "stop-all", "go-on"] as const;
 
 /** Consul's rule for the name of a datacenter. */
-const datacenter = v.pipe(
-  v.string(),
+export const datacenter = v.pipe(
+  v.string("must be a name"),
   v.toLowerCase(),
   v.regex(/^[a-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - and _"),
 );

@@ -138,11 +138,18 @@ export function readSettings(
   return assembleSettings(output, derived, file ?? null, given);
 }
 
-/** The variables that begin with MESHCA_. An empty one counts as not given. */
+/**
+ * The variables that begin with MESHCA_, without those of the agent. An empty one counts as not given.
+ */
 function givenSettings(environment: Given): Record<string, string> {
   return Object.fromEntries(
     Object.entries(environment).flatMap(([name, value]): [string, string][] =>
-      name.startsWith("MESHCA_") && value !== undefined && value !== "" ? [[name, value]] : [],
+      name.startsWith("MESHCA_") &&
+      !name.startsWith("MESHCA_AGENT_") &&
+      value !== undefined &&
+      value !== ""
+        ? [[name, value]]
+        : [],
     ),
   );
 }

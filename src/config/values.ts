@@ -9,7 +9,7 @@ import { readOrNull } from "../core/errors.ts";
 /** A text that `parse` reads; it returns null for a text that it cannot read. */
 export const parsed = <T>(parse: (text: string) => T | null, message: string) =>
   v.pipe(
-    v.string(),
+    v.string(message),
     v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
       const result = parse(value);
       if (result !== null) return result;
@@ -35,7 +35,7 @@ export const wholeNumber = (min: number, max: number, digits = 10) =>
     return number >= min && number <= max ? number : null;
   }, `must be a whole number from ${min} to ${max}`);
 
-export const fileName = v.pipe(v.string(), v.nonEmpty("must name a file"));
+export const fileName = v.pipe(v.string("must name a file"), v.nonEmpty("must name a file"));
 
 /** The parts of a text between commas and blanks. */
 export const listOf = (text: string): string[] =>

@@ -47,6 +47,10 @@ const UNLISTED = "is not a setting; docs/configuration.md lists all settings";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
+  it("leaves the variables of the agent to the agent", () => {
+    assert.deepEqual(read({ MESHCA_AGENT_LISTEN: "x", MESHCA_AGENT_ZZZ: "1" }), read({}));
+  });
+
   it("readSettings() reads IPv6 hosts that auth methods may contact in the spelling of URLs", () => {
     const { jwksHosts, jwksPrivateHosts } = read({
       MESHCA_JWKS_HOSTS: "[2001:DB8:0::1], issuer.example:8443",

@@ -20,6 +20,7 @@ import { CONFIG_FIELDS } from "../../src/acl/auth-methods.ts";
 import { DEFAULT_MAX_TOKENS } from "../../src/acl/login-quota.ts";
 import { NAMED, WHOLE } from "../../src/acl/rules.ts";
 import { Report } from "../../src/compose/report.ts";
+import { AGENT_SETTING_NAMES } from "../../src/config/agent-sources.ts";
 import { readConfigFile } from "../../src/config/file.ts";
 import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
 import { readSettings } from "../../src/config/settings.ts";
@@ -442,7 +443,9 @@ describe("all documents", () => {
     for (const file of ["README.md", ".github/SECURITY.md", ...DOCUMENTS])
       for (const [name] of readText(file).matchAll(/MESHCA_[A-Z]+(?:_[A-Z]+)*(?!\w)/g))
         assert.ok(
-          [...SETTING_NAMES, "MESHCA_MAX_AGE", "MESHCA_LIMITS"].includes(name),
+          [...SETTING_NAMES, ...AGENT_SETTING_NAMES, "MESHCA_MAX_AGE", "MESHCA_LIMITS"].includes(
+            name,
+          ),
           `${file}: ${name}`,
         );
   });
