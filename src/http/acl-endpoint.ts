@@ -5,8 +5,8 @@
 import { type Json, writeJson } from "../consul/go-json.ts";
 import type { AclAdmin } from "../core/acl/admin.ts";
 import type { Acl, BeforeChange } from "../core/acl/ports.ts";
-import { RequestError } from "../core/errors.ts";
 import type { Audit } from "../core/ports/audit.ts";
+import { refuseEnterprise } from "./enterprise.ts";
 import type { BodyReader } from "./request-body.ts";
 import { compressibleBody, plainBody, TEXT } from "./responses.ts";
 import type { AccessRule, Call, Endpoint, RouteResponse } from "./route.ts";
@@ -90,24 +90,5 @@ export class AclEndpoints {
   /** A body that may be empty. @throws {RequestError} */
   optionalBody({ request }: Call): Promise<Json> {
     return this.#bodies.optionalJson(request, MAX_BODY);
-  }
-}
-
-/**
- * Refuses other namespaces and partitions with Consul's texts, in its order (agent/http_ce.go).
- * @throws {RequestError} `request_malformed`
- */
-function refuseEnterprise(call: Call): void {
-  const refused = (part: string, name: string, what: string) =>
-    new RequestError(
-      "request_malformed",
-      `Invalid ${part}: ${JSON.stringify(name)} - ${what} are a Consul Enterprise feature`,
-    );
-  for (const [header, parameter, what] of [
-    ["X-Consul-Namespace", "ns", "Namespaces"],
-    ["X-Consul-Partition", "partition", "Partitions"],
-  ] as const) {
-    if (call.header(header)) throw refused("header", header, what);
-    if (call.params().get(parameter)) throw refused("query parameter", parameter, what);
   }
 }

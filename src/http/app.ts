@@ -61,9 +61,11 @@ export class App {
   readonly #hono = new Hono<{ Bindings: Bindings }>({ strict: true });
 
   constructor(options: AppOptions) {
-    const { ca, limits, runtime } = options;
+    const { ca, limits, runtime, acl } = options;
     const { clock, random } = runtime;
-    const pipeline = new Pipeline(options);
+    const { control } = acl;
+    const defaultPolicy = () => control?.defaultPolicy ?? "allow";
+    const pipeline = new Pipeline({ ...options, control, defaultPolicy });
     this.#options = options;
     this.#pipeline = pipeline;
     this.watchers = new Watchers({ ca, clock, random, limits });

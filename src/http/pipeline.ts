@@ -25,10 +25,13 @@ import { secretOf } from "./request-token.ts";
 import { HEADERS, respond, text } from "./responses.ts";
 import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
-type PipelineOptions = Pick<
-  AppOptions,
-  "acl" | "audit" | "limits" | "metrics" | "runtime" | "server"
->;
+interface PipelineOptions extends Pick<AppOptions, "audit" | "limits" | "runtime" | "server"> {
+  /** Null: no token is looked at, or the handlers do. */
+  readonly control: Authorizer | null;
+  /** Consul's default policy, which every response of its API names. */
+  readonly defaultPolicy: () => "allow" | "deny";
+  readonly metrics: Pick<AppOptions["metrics"], "countRequest" | "countWrongToken">;
+}
 
 /** What the app knows of a request before it is routed. */
 export interface Bindings {
@@ -78,11 +81,11 @@ export class Pipeline {
 
   /** Answers a request to a route, and records the response in metrics and log. */
   async serve(c: RequestContext, route: Route): Promise<Response> {
-    const { runtime, acl } = this.#options;
+    const { runtime, defaultPolicy } = this.#options;
     const { clock } = runtime;
     const started = clock.now().getTime();
     const began = performance.now();
-    const common = HEADERS[route.kind][acl.control?.defaultPolicy ?? "allow"];
+    const common = HEADERS[route.kind][defaultPolicy()];
     const response = await this.#answer(c, route, common);
     const ms = clock.now().getTime() - started;
     const seconds = (performance.now() - began) / 1000;
@@ -146,7 +149,7 @@ export class Pipeline {
         this.#rateLimiter.enter(exchange.client, method === "GET" ? "read" : "write", requestId);
       admitted = limited;
       requireConnect(route, this.#options.server);
-      const { control } = this.#options.acl;
+      const { control } = this.#options;
       const isOpen = control === null || endpoint.access === "public";
       const authorized = isOpen ? null : await this.#authenticate(exchange, control);
       authorize(endpoint, authorized);

@@ -16,7 +16,10 @@ export interface QueryOptions {
   readonly pretty: boolean;
   /** The client's index for a blocking query, or null. */
   readonly index: bigint | null;
+  /** Within the bounds of a server. */
   readonly waitMs: number;
+  /** As the query has it; null if it has none, or none above zero. */
+  readonly givenWaitMs: number | null;
 }
 
 /** A query that Go's parser refuses; the response has an empty body. */
@@ -86,6 +89,7 @@ export function queryOptions(
     params,
     pretty: params.has("pretty"),
     index: known === 0n ? null : known,
+    givenWaitMs: waitMs <= 0 ? null : waitMs,
     waitMs: waitMs <= 0 ? DEFAULT_WAIT_MS : Math.min(waitMs, MAX_WAIT_MS),
   };
 }

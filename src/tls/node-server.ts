@@ -30,6 +30,10 @@ const NO_HOST = "localhost";
 export interface NodeServerOptions {
   readonly host: string;
   readonly port: number;
+  /** Of a Unix socket that is listened on in place of host and port. */
+  readonly path?: string;
+  /** Open connections; further ones are closed at once. @default unlimited */
+  readonly maxConnections?: number;
   /** Whether other processes listen on the same port. */
   readonly shared: boolean;
   /** How long a connection without a blocked query may be silent, in milliseconds. */
@@ -143,6 +147,11 @@ export class NodeServing {
 
   /** Tracks a connection until it closes. @param end ends it once no request is in progress. */
   track(socket: Socket | ServerHttp2Session, end: () => void): void {
+    const { maxConnections } = this.#options;
+    if (maxConnections !== undefined && this.#connections.size >= maxConnections) {
+      socket.destroy();
+      return;
+    }
     this.#connections.set(socket, new Connection(socket, end));
     socket.once("close", () => this.#connections.delete(socket));
   }
@@ -157,13 +166,14 @@ export class NodeServing {
     else socket.end(headOf(STATUS_OF[error.code ?? ""] ?? 400), () => socket.destroy());
   };
 
-  /** Starts to listen. @returns the port @throws {Error} if the address is in use */
+  /** Starts to listen. @returns the port; the given one for a Unix socket @throws {Error} if the address is in use */
   async listen(server: Listener): Promise<number> {
-    const { host, port, shared } = this.#options;
+    const { host, port, path, shared } = this.#options;
+    const address = path === undefined ? { host, port } : { path };
     try {
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);
-        server.listen({ host, port, ...(shared ? { reusePort: true } : {}) }, resolve);
+        server.listen({ ...address, ...(shared ? { reusePort: true } : {}) }, resolve);
       });
     } catch (error) {
       clearInterval(this.#sweep);
@@ -174,8 +184,8 @@ export class NodeServing {
     server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) =>
       refuse(incoming, outgoing, 417),
     );
-    const address = server.address();
-    return typeof address === "object" && address !== null ? address.port : port;
+    const bound = server.address();
+    return typeof bound === "object" && bound !== null ? bound.port : port;
   }
 
   /**

@@ -73,6 +73,7 @@ const RULES: readonly Rule[] = [
     ours: ["src/tls/"],
     packages: ["@hono/node-server", "node:http", "node:http2", "node:net"],
   },
+  { files: "src/tls/plain-server.ts", ours: ["src/tls/"], packages: ["node:http"] },
   {
     files: "src/tls/server.ts",
     ours: ["src/tls/", "src/config/tls.ts"],
