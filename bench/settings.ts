@@ -14,6 +14,6 @@ export function benchSettings(dataDir: string, config: ConfigMap = {}): Settings
     ...readSettings({ MESHCA_STORE: "memory:", MESHCA_LISTEN: "127.0.0.1:0" }, noFile, []),
     dataDir,
     logLevel: "error",
-    bootstrap: { provider: "consul", config, clusterId: CLUSTER },
+    bootstrap: { provider: "consul", config, clusterId: CLUSTER, trustDomain: null },
   };
 }

@@ -209,14 +209,7 @@ export function decodeConfig<T extends v.ObjectEntries>(
     if (name !== undefined)
       found[name] =
         Object.hasOwn(found, name) && Object.hasOwn(config, name) ? config[name] : value;
-    else {
-      const near = nearest(key.replaceAll("_", ""), names);
-      const hint = near === null ? `known are ${names.join(", ")}` : `did you mean ${near}?`;
-      unknown.push({
-        field: key,
-        message: `unknown key ${JSON.stringify(key)} in Config, ${hint}`,
-      });
-    }
+    else unknown.push({ field: key, message: unknownKey(key, names) });
   }
   if (unknown.length > 0)
     throw new ConfigError(unknown.map(({ message }) => message).join("; "), unknown);
@@ -235,6 +228,14 @@ export function decodeConfig<T extends v.ObjectEntries>(
 }
 
 /** How Go names the type of a decoded JSON value. */
+function unknownKey(key: string, names: readonly string[]): string {
+  if (foldedName(key) === foldedName("TrustDomain"))
+    return `${JSON.stringify(key)} cannot be set in Config: the trust domain is fixed when the CA is created, by trust_domain in the configuration file`;
+  const near = nearest(key.replaceAll("_", ""), names);
+  const hint = near === null ? `known are ${names.join(", ")}` : `did you mean ${near}?`;
+  return `unknown key ${JSON.stringify(key)} in Config, ${hint}`;
+}
+
 function goType(value: unknown): string {
   if (Array.isArray(value)) return "[]interface {}";
   if (typeof value === "object") return "map[string]interface {}";

@@ -119,10 +119,7 @@ async function describesRoot(
   if (!sameKey) return false;
   if (config.rootCert === "") return before.rootCert === "" && before.privateKey !== "";
   if (config.rootCert === before.rootCert) return true;
-  return (
-    (await readSuppliedRoot(config.rootCert, { info: root.key }, context.clusterId, now)).id ===
-    root.id
-  );
+  return (await readSuppliedRoot(config.rootCert, { info: root.key }, context, now)).id === root.id;
 }
 
 async function supplied(pem: string): Promise<CaKey> {
@@ -145,11 +142,11 @@ async function rootFor(
   now: Date,
   privateKey: () => Promise<CryptoKey>,
 ): Promise<Certificate> {
-  const { clusterId, random } = context;
-  if (config.rootCert !== "") return readSuppliedRoot(config.rootCert, key, clusterId, now);
+  const { clusterId, trustDomain, random } = context;
+  if (config.rootCert !== "") return readSuppliedRoot(config.rootCert, key, context, now);
   return createRoot(
     { info: key.info, privateKey: await privateKey() },
-    { clusterId, provider: NAME, ttlMs: config.rootTtlMs, now, random },
+    { clusterId, trustDomain, provider: NAME, ttlMs: config.rootTtlMs, now, random },
   );
 }
 
@@ -164,10 +161,10 @@ async function requestIntermediate(
     csr: await makeCaRequest(
       key,
       caCommonName("sec", NAME, clusterId, random),
-      signingUri(clusterId),
+      signingUri(context),
     ),
     async accept(answered, root, now) {
-      const path = await requireIntermediates(answered, key.info, root, clusterId, now);
+      const path = await requireIntermediates(answered, key.info, root, context, now);
       const sealed = await sealer.sealKey(key.privateKey, purposeOf(key.info, context));
       return { state: { key: sealed, issuers: path.map(pemOf).join("") } };
     },
@@ -208,14 +205,14 @@ async function open(
 function crossSignerOf(
   { intermediateTtlMs: ttlMs }: ConsulConfig,
   root: Authority,
-  { clusterId, random }: ProviderContext,
+  { clusterId, trustDomain, random }: ProviderContext,
 ): CrossSigner {
   return {
     async requirePermission() {},
     crossSign: async (other, now, until) => [await crossSign(other, root, { now, until, random })],
     async signIntermediate(csr, now) {
-      const { key } = await readCaRequest(csr, signingUri(clusterId));
-      const options = { clusterId, provider: NAME, ttlMs, now, random };
+      const { key } = await readCaRequest(csr, signingUri({ trustDomain }));
+      const options = { clusterId, trustDomain, provider: NAME, ttlMs, now, random };
       return [await createIntermediate(key, root, options)];
     },
   };

@@ -5,6 +5,7 @@
  */
 import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError } from "../../src/core/errors.ts";
+import type { ClusterIdentity } from "../../src/core/spiffe/trust-domain.ts";
 import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
@@ -20,7 +21,7 @@ import { Faults } from "../common-config.ts";
 export async function readSuppliedRoot(
   pem: string,
   key: CaKey | { readonly info: PublicKeyInfo },
-  clusterId: string,
+  { trustDomain }: Pick<ClusterIdentity, "trustDomain">,
   now: Date,
 ): Promise<Certificate> {
   let root: Certificate;
@@ -40,7 +41,7 @@ export async function readSuppliedRoot(
   const { uris, key: rootKey } = root;
   demand(equal(rootKey.spki, key.info.spki), "PrivateKey is not the key of RootCert", "PrivateKey");
   for (const fault of caFaults(root, {
-    clusterId,
+    trustDomain,
     issuer: root,
     casBelow: CAS_BELOW_ROOT,
   }))
@@ -55,7 +56,7 @@ export async function readSuppliedRoot(
   );
   demand(root.notAfter > now, `RootCert expired on ${root.notAfter.toISOString()}`);
   demand(root.notBefore <= now, `RootCert is not valid before ${root.notBefore.toISOString()}`);
-  const wanted = signingUri(clusterId);
+  const wanted = signingUri({ trustDomain });
   demand(
     uris.length === 1 && uris[0]?.toLowerCase() === wanted,
     `RootCert must have exactly the URI ${wanted} in its subject alternative name; it has ${uris.length === 0 ? "none" : uris.join(", ")}`,

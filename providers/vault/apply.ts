@@ -119,8 +119,8 @@ async function applyStep(
       };
     }
     case "ensure-role": {
-      const { api, clusterId, onRollback } = context;
-      await ensureRole(api, step.mount, roleFields(clusterId, config.leafTtlMs), onRollback);
+      const { api, onRollback } = context;
+      await ensureRole(api, step.mount, roleFields(context, config.leafTtlMs), onRollback);
       return {};
     }
   }
@@ -157,7 +157,7 @@ async function mountPki(
 }
 
 async function generateRoot(
-  { api, clusterId, random, now, onRollback, warn }: ChangeContext,
+  { api, clusterId, trustDomain, random, now, onRollback, warn }: ChangeContext,
   { keySpec, rootTtlMs }: VaultConfig,
   mount: Mount,
   beside: boolean,
@@ -166,7 +166,7 @@ async function generateRoot(
   onRollback((later) => deleteNamed(later, mount, name));
   const request = {
     commonName: caCommonName("pri", "vault", clusterId, random),
-    uri: signingUri(clusterId),
+    uri: signingUri({ trustDomain }),
     keySpec,
     keyName: name,
     issuerName: name,

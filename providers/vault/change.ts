@@ -136,7 +136,7 @@ export async function requestIntermediate(
   return {
     csr,
     async accept(answered, root, now) {
-      const path = await requireIntermediates(answered, info, root, context.clusterId, now);
+      const path = await requireIntermediates(answered, info, root, context, now);
       const [certificate, ...above] = path as [Certificate, ...Certificate[]];
       const work = { ...request, now };
       return inChange(connect, config, work, context, async (change, warnings) => {

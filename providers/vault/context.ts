@@ -4,6 +4,7 @@
  */
 import type { Clock, Random } from "../../src/core/ports/clock.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
+import type { ClusterIdentity } from "../../src/core/spiffe/trust-domain.ts";
 import { type VaultPlatform, WarningLog } from "./client.ts";
 import type { VaultConnection } from "./config.ts";
 import { PkiApi } from "./pki-api.ts";
@@ -37,9 +38,8 @@ export async function withClient<T>(
   }
 }
 
-export interface ChangeContext {
+export interface ChangeContext extends ClusterIdentity {
   readonly api: PkiApi;
-  readonly clusterId: string;
   readonly sealer: Sealer;
   readonly random: Random;
   /** The store's clock. */

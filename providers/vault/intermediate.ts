@@ -43,13 +43,13 @@ export interface LocalKey extends IssuerKey {
 
 /** @throws {ConfigError} @throws {VaultError} */
 export async function generateKey(
-  { api, clusterId, random, onRollback }: ChangeContext,
+  { api, clusterId, trustDomain, random, onRollback }: ChangeContext,
   { keySpec }: VaultConfig,
   mount: Mount,
 ): Promise<KeyInVault> {
   const name = newName(clusterId, "intermediate", random);
   onRollback((later) => ifMounted(later, mount, () => later.deleteKey(mount, name)));
-  const uri = signingUri(clusterId);
+  const uri = signingUri({ trustDomain });
   const { csr, keyId } = await api.generateIntermediate(mount, {
     commonName: caCommonName("sec", "vault", clusterId, random),
     uri,
@@ -60,12 +60,12 @@ export async function generateKey(
 }
 
 export async function generateLocalKey(
-  { clusterId, random }: ChangeContext,
+  { clusterId, trustDomain, random }: ChangeContext,
   { keySpec }: VaultConfig,
 ): Promise<LocalKey> {
   const key = await generateCaKey(keySpec);
   const name = caCommonName("sec", "vault", clusterId, random);
-  return { ...key, csr: await makeCaRequest(key, name, signingUri(clusterId)) };
+  return { ...key, csr: await makeCaRequest(key, name, signingUri({ trustDomain })) };
 }
 
 async function keyOf(csr: string, uri: string): Promise<PublicKeyInfo> {
@@ -91,7 +91,7 @@ export function purposeOf({ spki }: PublicKeyInfo, clusterId: string): SealPurpo
  * @throws {VaultError}
  */
 export async function certifyIntermediate(
-  { api, now, warn, clusterId }: Pick<ChangeContext, "api" | "now" | "warn" | "clusterId">,
+  { api, now, warn, trustDomain }: Pick<ChangeContext, "api" | "now" | "warn" | "trustDomain">,
   { intermediateTtlMs }: VaultConfig,
   root: VaultRoot,
   { csr, info }: IssuerKey,
@@ -107,7 +107,9 @@ export async function certifyIntermediate(
     );
   const pem = await api.signIntermediate(mount, issuerId, csr, ttlMs);
   const certificate = readFirst(pem, "intermediate");
-  const faults = await intermediateFaults(certificate, info, issuers[0] as Certificate, clusterId);
+  const faults = await intermediateFaults(certificate, info, issuers[0] as Certificate, {
+    trustDomain,
+  });
   if (faults.length > 0)
     throw new VaultError(
       "malformed_response",

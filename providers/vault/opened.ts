@@ -130,11 +130,11 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
 
   async signIntermediate(csr: string, now: Date): Promise<readonly Certificate[]> {
     const { config, context } = this.#opened;
-    const { clusterId } = context;
+    const { trustDomain } = context;
     const own = this.#root();
-    const { key: info } = await readCaRequest(csr, signingUri(clusterId));
+    const { key: info } = await readCaRequest(csr, signingUri(context));
     const certificate = await this.#use((api) =>
-      certifyIntermediate({ api, clusterId, now, warn: () => undefined }, config, own, {
+      certifyIntermediate({ api, trustDomain, now, warn: () => undefined }, config, own, {
         csr,
         info,
       }),
@@ -184,7 +184,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     } catch (error) {
       if (!failedBy(error, "role_missing")) throw error;
     }
-    const role = roleFields(context.clusterId, config.leafTtlMs);
+    const role = roleFields(context, config.leafTtlMs);
     await ensureRole(api, config.intermediate, role, () => undefined);
     return signInVault(api, issuer, fields, csr, clock.now());
   }

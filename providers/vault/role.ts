@@ -3,7 +3,7 @@
  * call, usages and lifetime from the role.
  * @module
  */
-import { trustDomainOf } from "../../src/core/spiffe/id.ts";
+import type { ClusterIdentity } from "../../src/core/spiffe/trust-domain.ts";
 import type { Mount } from "./config.ts";
 import type { Fields, PkiApi } from "./pki-api.ts";
 
@@ -11,12 +11,15 @@ import type { Fields, PkiApi } from "./pki-api.ts";
 export const LEAF_ROLE = "leaf-cert";
 
 /** The fields that the provider requires; others may be set by an operator. */
-export function roleFields(clusterId: string, leafTtlMs: number): Fields {
+export function roleFields(
+  { trustDomain }: Pick<ClusterIdentity, "trustDomain">,
+  leafTtlMs: number,
+): Fields {
   return {
     allow_any_name: true,
     allow_ip_sans: true,
     allow_localhost: true,
-    allowed_uri_sans: [`spiffe://${trustDomainOf(clusterId)}/*`],
+    allowed_uri_sans: [`spiffe://${trustDomain}/*`],
     enforce_hostnames: false,
     require_cn: false,
     use_csr_common_name: false,

@@ -29,7 +29,7 @@ export interface VaultRoot {
  * @throws {ConfigError} if verifiers would refuse leaves below it @throws {VaultError}
  */
 export async function readRoot(
-  { api, clusterId, now, warn }: ChangeContext,
+  { api, clusterId, trustDomain, now, warn }: ChangeContext,
   mount: Mount,
   issuer: IssuerListing,
 ): Promise<VaultRoot> {
@@ -38,14 +38,14 @@ export async function readRoot(
   const pem = `${(await api.readCa(mount)) ?? ""}${(await api.readCaChain(mount)) ?? ""}`;
   const chain = readChain(mount, pem);
   const path = await pathToRoot(mount, chain, now);
-  requireUsable(mount, clusterId, path);
+  requireUsable(mount, trustDomain, path);
   for (const [i, certificate] of path.entries())
     if (!(await isSignedBy(certificate, path[i + 1] ?? certificate)))
       throw unusable(mount, "a signature in its chain is wrong");
   const [own] = path as [Certificate, ...Certificate[]];
   // Scheme and trust domain do not differ by case (SPIFFE-ID §2.1), and a CA's ID has nothing else.
   const uris = own.uris.map((uri) => uri.toLowerCase()).filter((uri) => uri.startsWith("spiffe:"));
-  const wanted = signingUri(clusterId);
+  const wanted = signingUri({ trustDomain });
   if (uris.length > 0 && !uris.includes(wanted))
     throw unusable(mount, `its issuer belongs to another trust domain than ${wanted}`);
   for (const [i, certificate] of path.entries())
@@ -118,12 +118,12 @@ function readChain(mount: Mount, pem: string): Certificate[] {
 }
 
 /** @throws {ConfigError} with everything for which a verifier would refuse leaves below the path */
-function requireUsable(mount: Mount, clusterId: string, path: readonly Certificate[]): void {
+function requireUsable(mount: Mount, trustDomain: string, path: readonly Certificate[]): void {
   const all = path.flatMap((certificate, i) => {
     // Below each are those before it, and the intermediate that signs leaves.
     const casBelow = path.length === 1 ? CAS_BELOW_ROOT : i + 1;
     const issuer = path[i + 1] ?? certificate;
-    return caFaults(certificate, { clusterId, issuer, casBelow }).map(
+    return caFaults(certificate, { trustDomain, issuer, casBelow }).map(
       (fault) => `${placeOf(i, path)} ${fault}`,
     );
   });

@@ -4,7 +4,6 @@
  */
 import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
-import { trustDomainOf } from "../core/spiffe/id.ts";
 
 interface BannerOptions {
   readonly url: string;
@@ -19,7 +18,7 @@ export function banner({ url: listening, meshca, settings }: BannerOptions): str
   const url = reachable(listening);
   if (snapshot === null)
     return `${listens} (${status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
-  const trustDomain = trustDomainOf(snapshot.state.clusterId);
+  const { trustDomain } = snapshot.state;
   const isOwn = settings.tls?.source.kind === "self";
   const [curl, unverified] = [
     `curl -sS --fail-with-body${isOwn ? " --cacert CA.pem" : ""}`,

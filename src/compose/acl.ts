@@ -20,7 +20,6 @@ import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import { trustDomainOf } from "../core/spiffe/id.ts";
 import type { Platform } from "./platform.ts";
 
 /** Access control state that the requests of one isolate share (plain data). */
@@ -115,7 +114,7 @@ export function createAcl(
       reviews,
       leaves: {
         scope: () => ({
-          trustDomain: trustDomainOf(ca.require().state.clusterId),
+          trustDomain: ca.require().state.trustDomain,
           datacenter,
         }),
         horizonMs: () => maxLeafLifeMs(ca.require(), policy),

@@ -159,6 +159,7 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
     ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
     bootstrap: {
       clusterId: bootstrap?.clusterId ?? null,
+      trustDomain: bootstrap?.trustDomain ?? null,
       provider: bootstrap?.provider ?? "consul",
       config: { ...DEFAULT_CONFIG, ...bootstrap?.config },
       forceWithoutCrossSigning: false,

@@ -265,7 +265,7 @@ export class Meshca {
  */
 function fileDifferences(
   file: NonNullable<Settings["bootstrap"]>,
-  { clusterId, config }: CaState,
+  { clusterId, trustDomain, config }: CaState,
   secretFields: readonly string[],
 ): string[] {
   const stored = new Map(
@@ -279,5 +279,6 @@ function fileDifferences(
       .map(([key]) => key),
     ...(file.provider === config.provider ? [] : ["ca_provider"]),
     ...(file.clusterId === null || file.clusterId === clusterId ? [] : ["cluster_id"]),
+    ...(file.trustDomain === null || file.trustDomain === trustDomain ? [] : ["trust_domain"]),
   ];
 }

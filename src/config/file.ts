@@ -9,6 +9,7 @@ import { CONSUL_AGENT_KEYS } from "../consul/agent-keys.ts";
 import { sameFields, sameFieldText } from "../core/ca/config-fields.ts";
 import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { trustDomainFault } from "../core/spiffe/trust-domain.ts";
 import { Faults } from "./faults.ts";
 import { readSyntax, withoutListsOfOne } from "./file-syntax.ts";
 import { CONSUL_LIMITS, LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "./limits.ts";
@@ -24,6 +25,8 @@ export interface ConfigFile {
     readonly provider: string;
     readonly config: Readonly<Record<string, unknown>>;
     readonly clusterId: string | null;
+    /** Null: that of the cluster ID. */
+    readonly trustDomain: string | null;
   } | null;
   readonly ignored: readonly string[];
 }
@@ -195,9 +198,15 @@ function readBootstrap(
   fault: AddFault,
 ): ConfigFile["bootstrap"] {
   const { ca_provider: provider, ca_config: given } = connect ?? {};
-  const { cluster_id: clusterId = null, ...config } = given ?? {};
+  const { cluster_id: clusterId = null, trust_domain: trustDomain = null, ...config } = given ?? {};
   const isClusterId = typeof clusterId === "string" && CLUSTER_ID.test(clusterId);
   if (clusterId !== null && !isClusterId) fault("connect.ca_config.cluster_id", "must be a UUID");
+  const domainFault =
+    typeof trustDomain === "string"
+      ? trustDomainFault(trustDomain)
+      : "must be the name of a trust domain, such as mesh.example.com";
+  if (trustDomain !== null && domainFault !== null)
+    fault("connect.ca_config.trust_domain", domainFault);
   for (const pair of sameFields(given ?? {}, "connect.ca_config"))
     fault(pair[1], sameFieldText(pair));
   if (provider === undefined && given === undefined) return null;
@@ -207,6 +216,7 @@ function readBootstrap(
       Object.entries(config).map(([key, value]) => [camelCase(key, configNames), value]),
     ),
     clusterId: isClusterId ? clusterId.toLowerCase() : null,
+    trustDomain: typeof trustDomain === "string" ? trustDomain : null,
   };
 }
 

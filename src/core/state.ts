@@ -3,6 +3,7 @@
  * change together is in here, so that a change is one commit.
  * @module
  */
+import { type ClusterIdentity, defaultTrustDomain } from "./spiffe/trust-domain.ts";
 import type { Certificate } from "./x509/certificate.ts";
 
 /**
@@ -17,7 +18,8 @@ export const SCHEMA = 4;
  * - 1: configuration, roots, provider.
  * - 2: and `ancestors`.
  * - 3: and `leafIssuers` of each root, and `access`.
- * - 4: configurations may have the fields of `FIELDS_SINCE_4`.
+ * - 4: and `trustDomain`; configurations may have the fields of `FIELDS_SINCE_4`. It is written only
+ *   if a state needs it, so that the version before reads every other one.
  */
 export const SCHEMAS = [1, 2, 3, SCHEMA] as const;
 
@@ -126,10 +128,9 @@ export interface ProviderRecord {
   readonly state: ProviderState;
 }
 
-export interface CaState {
+export interface CaState extends ClusterIdentity {
   /** The schema that it is stored in. */
   readonly schema: Schema;
-  readonly clusterId: string;
   /**
    * 128 random bits in hex: identifies this state even if an index exists twice after lost writes.
    */
@@ -165,10 +166,23 @@ export function activeRecord({ config, provider }: CaState): ProviderRecord {
 }
 
 /** The oldest schema that holds all of a state that must not be lost. */
-export function leastSchema({ access, config, provider }: CaState): Schema {
+export function leastSchema(state: CaState): Schema {
+  const { access, config, provider, clusterId, trustDomain } = state;
   const configs = [config, ...Object.values(provider.retired)];
   if (configs.some((each) => hasFieldSince4(each.config))) return 4;
+  if (trustDomain !== defaultTrustDomain(clusterId)) return 4;
   return access === null ? SCHEMAS[0] : ACCESS_SCHEMA;
+}
+
+/**
+ * The schema to store a state in.
+ * @param newest the newest one that every live replica reads.
+ * @returns null if that one cannot hold the state.
+ */
+export function schemaFor(state: CaState, newest: Schema): Schema | null {
+  const least = leastSchema(state);
+  if (newest < least) return null;
+  return newest > ACCESS_SCHEMA && least <= ACCESS_SCHEMA ? ACCESS_SCHEMA : newest;
 }
 
 function hasFieldSince4(config: ConfigMap | null): boolean {

@@ -8,7 +8,6 @@ import { type Json, rfc3339, sortKeys } from "../consul/go-json.ts";
 import type { JsonObject } from "../consul/go-struct.ts";
 import { crossChainOf, issuerChainOf } from "../core/ca/cross-chain.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import { trustDomainOf } from "../core/spiffe/id.ts";
 import type { CaState, RootEntry } from "../core/state.ts";
 import { type Certificate, pemOf } from "../core/x509/certificate.ts";
 
@@ -23,7 +22,7 @@ export function wireIndex(state: CaState): number {
 export function rootsJson({ state, active }: Snapshot): Json {
   return {
     ActiveRootID: active.id,
-    TrustDomain: trustDomainOf(state.clusterId),
+    TrustDomain: state.trustDomain,
     Roots: state.roots.map(rootJson),
   };
 }

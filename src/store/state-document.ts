@@ -10,6 +10,7 @@ import { withDerivedIssuers } from "../core/ca/leaf-issuers.ts";
 import { InvariantError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import type { StateCodec } from "../core/ports/store.ts";
+import { defaultTrustDomain } from "../core/spiffe/trust-domain.ts";
 import {
   type CaState,
   leastSchema,
@@ -90,7 +91,13 @@ const Body3 = v.strictObject({
   ),
 });
 
-type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider">;
+/** Besides, configurations may have fields that versions before do not know. */
+const Body4 = v.strictObject({ ...Body3.entries, trustDomain: v.optional(v.string()) });
+
+type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider"> & {
+  /** Absent: that of the cluster id. */
+  readonly trustDomain?: string | undefined;
+};
 
 /** How the body of each schema becomes a state. */
 const upcasts = {
@@ -100,8 +107,7 @@ const upcasts = {
   ),
   2: v.pipe(Body2, v.transform(fromSchema2)),
   3: Body3,
-  // Only the fields that a configuration may have are new.
-  4: Body3,
+  4: Body4,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {
@@ -137,13 +143,14 @@ class DocumentCodec implements Codec {
   }
 
   async encode(state: CaState): Promise<string> {
-    const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } =
-      state;
+    const { schema, clusterId, trustDomain, commitId, index } = state;
+    const { ancestors, access, config, roots, provider } = state;
     if (schema < leastSchema(state))
       throw new InvariantError(`Schema ${schema} cannot hold this state`);
     const body = JSON.stringify({
       ...(schema < 2 ? {} : { ancestors }),
       ...(schema < 3 ? {} : { access }),
+      ...(schema < 4 ? {} : { trustDomain }),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
       provider,
@@ -173,7 +180,9 @@ class DocumentCodec implements Codec {
       const path = v.getDotPath(inner.issues[0]) ?? "the top";
       throw corrupt(`the body of its document is malformed at ${path}`);
     }
-    const state = { schema, clusterId, commitId, index, ...inner.output };
+    const contents: Contents = inner.output;
+    const trustDomain = contents.trustDomain ?? defaultTrustDomain(clusterId);
+    const state = { ...contents, schema, clusterId, trustDomain, commitId, index };
     this.#last = { document, state };
     return state;
   }

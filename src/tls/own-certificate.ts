@@ -8,7 +8,7 @@ import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
-import { formatSpiffeId, trustDomainOf } from "../core/spiffe/id.ts";
+import { formatSpiffeId } from "../core/spiffe/id.ts";
 import { generateCaKey } from "../core/x509/authority.ts";
 import type { ServerNames } from "../core/x509/leaf.ts";
 import { makeRequest, privateKeyPem } from "../core/x509/request.ts";
@@ -67,7 +67,7 @@ export class OwnCertificate {
     const { state, active } = ca.snapshot;
     if (!this.#isDue(active.id, now)) return false;
     try {
-      await this.#request(trustDomainOf(state.clusterId), active.id);
+      await this.#request(state.trustDomain, active.id);
       this.#failed = this.#reason = null;
       return true;
     } catch (error) {

@@ -45,6 +45,7 @@ describe("readConfigFile()", () => {
           private_key_bits: 384,
           csr_max_per_second: 10,
           cluster_id: CLUSTER_ID,
+          trust_domain: "mesh.example.com",
         },
       },
     };
@@ -61,6 +62,7 @@ describe("readConfigFile()", () => {
         provider: "consul",
         config: { LeafCertTTL: "48h", PrivateKeyBits: 384, CSRMaxPerSecond: 10 },
         clusterId: CLUSTER_ID.toLowerCase(),
+        trustDomain: "mesh.example.com",
       },
       ignored: ["server", "bootstrap_expect", "retry_join"],
     });
@@ -110,6 +112,7 @@ describe("readConfigFile()", () => {
       provider: "consul",
       config: { LeafCertTTL: "48h", leaf_ttl: "1h" },
       clusterId: null,
+      trustDomain: null,
     });
   });
 
@@ -321,6 +324,21 @@ describe("readConfigFile()", () => {
       "a cluster ID that is a number",
       { connect: { ca_config: { cluster_id: 1 } } },
       "connect.ca_config.cluster_id: must be a UUID",
+    ],
+    [
+      "a trust domain of one label",
+      { connect: { ca_config: { trust_domain: "mesh" } } },
+      "connect.ca_config.trust_domain: must have at least two labels",
+    ],
+    [
+      "an empty trust domain",
+      { connect: { ca_config: { trust_domain: "" } } },
+      "connect.ca_config.trust_domain: must not be empty",
+    ],
+    [
+      "a trust domain that is no text",
+      { connect: { ca_config: { trust_domain: 1 } } },
+      "connect.ca_config.trust_domain: must be the name of a trust domain",
     ],
   ];
   for (const [name, file, says] of refused)

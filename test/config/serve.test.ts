@@ -372,6 +372,40 @@ describe("meshca serve", () => {
     await second.stop();
   });
 
+  it("meshca serve takes the trust domain of the file at the first start only", async () => {
+    const ca = (config: Record<string, unknown>) => ({
+      connect: { ca_provider: "consul", ca_config: config },
+    });
+    const first = await startServer(withFile(ca({ trust_domain: "mesh.example.com" })));
+    assert.equal(first.trustDomain, "mesh.example.com");
+    const before = bodyOf(await send(first.port, ROOTS));
+    assert.match(before, /"TrustDomain":"mesh\.example\.com"/);
+    for (const name of ["TrustDomain", "trust_domain"]) {
+      const refused = await send(
+        first.port,
+        put({ Provider: "consul", Config: { [name]: "other.example.com" } }),
+      );
+      assert.equal(refused?.status, 400);
+      assert.match(
+        refused?.body ?? "",
+        /cannot be set in Config: the trust domain is fixed when the CA is created/,
+      );
+    }
+    await first.stop();
+    const second = await startServer(withFile(ca({ trust_domain: "other.example.com" })));
+    assert.equal(second.trustDomain, "mesh.example.com");
+    assert.equal(bodyOf(await send(second.port, ROOTS)), before);
+    assert.match(
+      second.stdout(),
+      /"level":"WARN".*is ignored: it differs from the stored one, and is used at the first start only.*"fields":\["trust_domain"\]/,
+    );
+    await second.stop();
+    const third = await startServer(withFile(ca({})));
+    assert.equal(third.trustDomain, "mesh.example.com");
+    assert.doesNotMatch(third.stdout(), /is ignored: it differs/);
+    await third.stop();
+  });
+
   it("meshca serve signs for the datacenter of the file", async () => {
     const server = await startServer(withFile({ datacenter: "EU1" }));
     try {

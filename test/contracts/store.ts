@@ -16,6 +16,7 @@ import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Ports } from "../../src/store/backend.ts";
 import { type Codec, createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
+import { clusterOf } from "../fakes/cluster.ts";
 
 /** One place of storage, shared by all instances opened on it. */
 export interface StoreBackend {
@@ -63,7 +64,7 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
   ];
   const rootOptions = {
     ...options,
-    clusterId: CLUSTER,
+    ...clusterOf(CLUSTER),
     provider: "consul",
     ttlMs: 87_600 * 3_600_000,
   };
@@ -80,7 +81,7 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
     Empty: "",
   };
   const newConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
-  const first = bootstrap(CLUSTER, "a".repeat(32), {
+  const first = bootstrap(clusterOf(CLUSTER), "a".repeat(32), {
     config: newConfig,
     root: {
       name: "Root",

@@ -28,6 +28,7 @@ export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 export const noMetrics: Metrics = { leafIssued() {}, leafRefused() {}, change() {} };
 export const DEFAULT_BOOTSTRAP: BootstrapConfig = {
   clusterId: null,
+  trustDomain: null,
   provider: "consul",
   config: { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" },
   forceWithoutCrossSigning: false,
@@ -116,7 +117,7 @@ export function configuration(
 
 /** The trust domain of a CA. */
 export function trustDomain(manager: CertificateAuthority): string {
-  return `${manager.require().state.clusterId}.consul`;
+  return manager.require().state.trustDomain;
 }
 
 /** The SPIFFE ID of a service in the default namespace of dc1. */

@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
@@ -17,7 +17,9 @@ import { ROOT } from "../fixtures/root.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 /** The last commit that knows schema 2 of the state and the first one of records. */
-const PREVIOUS = "3eac74d";
+const SCHEMA_2 = "3eac74d";
+/** The last commit that knows schema 3 of the state. */
+const SCHEMA_3 = "d711ca8";
 
 /**
  * Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone
@@ -25,16 +27,28 @@ const PREVIOUS = "3eac74d";
  */
 const noPrevious: string | false = (() => {
   try {
-    execFileSync("git", ["cat-file", "-e", `${PREVIOUS}^{commit}`], { cwd: ROOT, stdio: "ignore" });
+    for (const commit of [SCHEMA_2, SCHEMA_3])
+      execFileSync("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, stdio: "ignore" });
     return false;
   } catch {
     return process.env.CI === "true"
       ? false
-      : `commit ${PREVIOUS} is not in the history of this checkout (git fetch --unshallow)`;
+      : `commits ${SCHEMA_2} and ${SCHEMA_3} are not in the history of this checkout (git fetch --unshallow)`;
   }
 })();
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
+
+/** Puts the files of a commit into a temporary folder. @returns its path */
+function checkOut(commit: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-previous-"));
+  const archive = join(folder, "previous.tar");
+  execFileSync("git", ["archive", "--output", archive, commit], { cwd: ROOT });
+  execFileSync("tar", ["-xf", archive, "-C", folder]);
+  rmSync(archive);
+  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  return folder;
+}
 
 interface Token {
   readonly AccessorID: string;
@@ -48,12 +62,7 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
   const older = () => startServer(environment, [], [process.execPath], folder);
 
   before(async () => {
-    folder = mkdtempSync(join(tmpdir(), "meshca-previous-"));
-    const archive = join(folder, "previous.tar");
-    execFileSync("git", ["archive", "--output", archive, PREVIOUS], { cwd: ROOT });
-    execFileSync("tar", ["-xf", archive, "-C", folder]);
-    rmSync(archive);
-    symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+    folder = checkOut(SCHEMA_2);
     redis = await startRedis();
   });
   beforeEach(async () => {
@@ -183,6 +192,89 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
       assert.equal((await sign(fresh, present, gone.SecretID)).status, 403);
     } finally {
       for (const server of servers) await server.stop();
+    }
+  });
+});
+
+describe("this version and one that knows schema 3 at one Redis", {
+  skip: noRedis || noPrevious,
+}, () => {
+  let redis: RedisServer;
+  let folder: string;
+  let environment: Record<string, string>;
+  before(async () => {
+    folder = checkOut(SCHEMA_3);
+    redis = await startRedis();
+  });
+  beforeEach(async () => {
+    await redis.admin.flushall();
+    environment = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+    };
+  });
+  after(async () => {
+    await redis?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const schema = async () =>
+    (
+      JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as {
+        schema: number;
+      }
+    ).schema;
+  const rotate = async ({ url }: ServerProcess) => {
+    const answer = await fetch(`${url}/v1/connect/ca/rotate`, { method: "PUT" });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+
+  it("a CA with the default trust domain stays in schema 3, and the older version can take over at any time", async () => {
+    const servers: ServerProcess[] = [];
+    const start = async (starting: Promise<ServerProcess>) => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
+    try {
+      const present = await start(startServer(environment));
+      const { trustDomain } = present;
+      assert.equal(await schema(), 3);
+      const previous = await start(startServer(environment, [], [process.execPath], folder));
+      assert.equal(previous.trustDomain, trustDomain);
+      for (const server of [present, previous]) {
+        await rotate(server);
+        assert.equal(await schema(), 3);
+      }
+      for (const server of [present, previous]) await server.stop();
+      const back = await start(startServer(environment, [], [process.execPath], folder));
+      await rotate(back);
+      assert.equal(back.trustDomain, trustDomain);
+    } finally {
+      for (const server of servers) await server.stop();
+    }
+  });
+
+  it("the older version refuses a CA with a trust domain of its own, and changes nothing", async () => {
+    const file = join(folder, "trust-domain.json");
+    writeFileSync(
+      file,
+      JSON.stringify({ connect: { ca_config: { trust_domain: "mesh.example.com" } } }),
+    );
+    const present = await startServer({ ...environment, MESHCA_CONFIG: file });
+    try {
+      assert.equal(present.trustDomain, "mesh.example.com");
+      assert.equal(await schema(), 4);
+      const before = await redis.admin.hgetall("{meshca}:state");
+      const refused = await runServer(environment, [], [process.execPath], folder);
+      assert.notEqual(refused.code, 0);
+      assert.match(
+        refused.stderr + refused.stdout,
+        /it has schema 4, this version of meshca knows up to 3; start the newer version that wrote it/,
+      );
+      assert.deepEqual(await redis.admin.hgetall("{meshca}:state"), before);
+      await rotate(present);
+    } finally {
+      await present.stop();
     }
   });
 });

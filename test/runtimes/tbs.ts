@@ -16,6 +16,7 @@ import {
   readPublicKey,
 } from "../../src/core/x509/keys.ts";
 import { createSerials, LeafTemplate, leafKeyUsage } from "../../src/core/x509/leaf.ts";
+import { clusterOf } from "../fakes/cluster.ts";
 
 /** A key pair, both halves in base64 of their DER. */
 export interface KeyVector {
@@ -54,7 +55,7 @@ export async function toBeSigned(
     const options = {
       now: NOW,
       random: randomOf(at),
-      clusterId: CLUSTER_ID,
+      ...clusterOf(CLUSTER_ID),
       provider: "consul",
       ttlMs: 10 * YEAR_MS,
     };

@@ -24,9 +24,10 @@ async function rotatedState(): Promise<CaState> {
 describe("codec", () => {
   it("gives every field of the newest schema back", async () => {
     const state = await rotatedState();
-    assert.equal(state.schema, SCHEMA);
-    const full = {
+    const full: CaState = {
       ...state,
+      schema: SCHEMA,
+      trustDomain: "mesh.example.com",
       access: { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" },
     };
     assert.deepEqual(await recode(full), full);
@@ -56,8 +57,9 @@ describe("codec", () => {
   it("derives the issuers of an older schema: the active root's own, and a retired root's for as long as a leaf of it can live", async () => {
     const state = await rotatedState();
     for (const schema of SCHEMAS.filter((older) => older < SCHEMA)) {
-      const { roots, access, ancestors } = await recode({ ...state, schema });
+      const { roots, access, ancestors, trustDomain } = await recode({ ...state, schema });
       assert.equal(access, null);
+      assert.equal(trustDomain, `${state.clusterId}.consul`);
       assert.deepEqual(ancestors, schema < 2 ? [] : state.ancestors);
       assert.deepEqual(roots, state.roots);
       assert.deepEqual(
@@ -86,6 +88,7 @@ describe("codec", () => {
       [2, "ancestors"],
       [3, "access"],
       [3, "leafIssuers"],
+      [4, "trustDomain"],
     ] as const)
       for (const written of SCHEMAS)
         assert.equal(
@@ -102,7 +105,7 @@ describe("codec", () => {
   });
 
   it("refuses to write a schema whose readers do not know a field of the configuration, of a retired root's too", async () => {
-    const state = await rotatedState();
+    const state: CaState = { ...(await rotatedState()), schema: 4 };
     const [id = assert.fail()] = Object.keys(state.provider.retired);
     const retired = state.provider.retired[id] ?? assert.fail();
     for (const name of ["ServiceDNSNames", "service_dns_names", "serviceIPRanges"]) {
@@ -120,6 +123,25 @@ describe("codec", () => {
         );
       }
     }
+  });
+
+  it("refuses to write a schema that would lose a trust domain of one's own", async () => {
+    const state = { ...(await rotatedState()), trustDomain: "mesh.example.com" };
+    for (const schema of [1, 2, 3] as const)
+      await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
+    assert.equal((await recode({ ...state, schema: 4 })).trustDomain, "mesh.example.com");
+  });
+
+  it("refuses a trust domain that was changed in the document", async () => {
+    const state: CaState = {
+      ...(await rotatedState()),
+      schema: 4,
+      trustDomain: "mesh.example.com",
+    };
+    const document = await codec.encode(state);
+    const forged = document.replace("mesh.example.com", "evil.example.com");
+    assert.notEqual(forged, document);
+    await assert.rejects(codec.decode(forged), /the MAC of its document is invalid/);
   });
 
   it("refuses a schema that is too new, and a body with a field that its schema does not have", async () => {

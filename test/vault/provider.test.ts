@@ -59,7 +59,7 @@ for (const kind of vaultKinds)
       const crossSigner = provider?.crossSigner;
       assert.ok(crossSigner);
       const key = await generateCaKey({ type: "ec", bits: 384 });
-      const uri = signingUri(state.clusterId);
+      const uri = signingUri(state);
       const [made] = await crossSigner.signIntermediate(
         await makeCaRequest(key, "sec.example", uri),
         ca.clock.now(),

@@ -61,7 +61,7 @@ for (const kind of vaultKinds)
       const { active, provider, state } = ca.manager.require();
       const [now, root] = [ca.clock.now(), active.certificate];
       const key = await generateCaKey({ type: "ec", bits: 256 });
-      const request = await makeCaRequest(key, "sec.example", signingUri(state.clusterId));
+      const request = await makeCaRequest(key, "sec.example", signingUri(state));
       const [theirs] = (await provider?.crossSigner?.signIntermediate(request, now)) ?? [];
       assert.ok(theirs !== undefined);
       const below = await makeLeaf(

@@ -141,8 +141,9 @@ async function requireSecondary(
 
 function secondaryOf(ca: TestCa, type: ProviderType | undefined, config: Config): Secondary {
   assert.ok(type !== undefined);
-  const { clusterId } = ca.manager.require().state;
-  return { ca, type, config, context: { clusterId, sealer: ca.sealer, random: systemRandom } };
+  const { clusterId, trustDomain } = ca.manager.require().state;
+  const context = { clusterId, trustDomain, sealer: ca.sealer, random: systemRandom };
+  return { ca, type, config, context };
 }
 
 describe("a secondary datacenter with the built-in provider", () => {
@@ -178,6 +179,7 @@ describe("a secondary datacenter with the built-in provider", () => {
     const rootKey = await generateCaKey({ type: "ec", bits: 256 });
     const options = {
       clusterId: context.clusterId,
+      trustDomain: context.trustDomain,
       provider: "consul",
       ttlMs: 1000 * HOUR,
       now,
@@ -222,13 +224,13 @@ describe("a secondary datacenter with the built-in provider", () => {
       /must have the one name/,
     );
     await refuses(
-      opensslCsr(`URI:${signingUri(context.clusterId)},DNS:web.example`).csr,
+      opensslCsr(`URI:${signingUri(context)},DNS:web.example`).csr,
       /must have the one name/,
     );
     const another = await generateCaKey({ type: "ec", bits: 256 });
     const unproved = { info: key.info, privateKey: another.privateKey };
     await refuses(
-      await makeCaRequest(unproved, "sec.example", signingUri(context.clusterId)),
+      await makeCaRequest(unproved, "sec.example", signingUri(context)),
       /does not verify/,
     );
   });

@@ -7,7 +7,6 @@ import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import type { Meshca } from "../../compose/process.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
-import { trustDomainOf } from "../../core/spiffe/id.ts";
 import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
 import { VERSION } from "../../version.ts";
@@ -111,9 +110,7 @@ function stateFields(
   const state = ca.snapshot?.state;
   const obstacle = connectEnabled ? ca.obstacle() : "connect is disabled";
   return {
-    ...(state === undefined
-      ? {}
-      : { trustDomain: trustDomainOf(state.clusterId), index: state.index }),
+    ...(state === undefined ? {} : { trustDomain: state.trustDomain, index: state.index }),
     ...(obstacle === null ? {} : { obstacle }),
   };
 }

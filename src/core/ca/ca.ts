@@ -9,6 +9,7 @@ import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
+import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
 import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
@@ -371,9 +372,10 @@ export class CertificateAuthority {
   #bootstrap(): Promise<void> {
     return this.#changes.run("INITIALIZING", NOBODY, async (change) => {
       if (change.snapshot !== null) return;
-      const { clusterId, ...config } = this.#bootstrapConfig;
-      const id = clusterId ?? newClusterId(change.random);
-      await change.commit(await planBootstrap(id, config, change));
+      const { clusterId: id, trustDomain, ...config } = this.#bootstrapConfig;
+      const clusterId = id ?? newClusterId(change.random);
+      const cluster = { clusterId, trustDomain: trustDomain ?? defaultTrustDomain(clusterId) };
+      await change.commit(await planBootstrap(cluster, config, change));
     });
   }
 

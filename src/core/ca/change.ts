@@ -19,6 +19,7 @@ import type {
 } from "../ports/provider.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Expected } from "../ports/store.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import {
   type CaState,
   type ConfigMap,
@@ -26,6 +27,7 @@ import {
   type ProviderState,
   SCHEMAS,
   type Schema,
+  schemaFor,
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/leaf.ts";
@@ -85,7 +87,7 @@ interface Opening {
   readonly config: CommonConfig;
   readonly state: ProviderState;
   readonly root: Certificate;
-  readonly clusterId: string;
+  readonly cluster: ClusterIdentity;
 }
 
 /** What planning uses of a change. */
@@ -161,8 +163,8 @@ export class Change {
     return this.#setup.deletionClock.look(state);
   }
 
-  contextFor(clusterId: string): ProviderContext {
-    return { clusterId, sealer: this.#setup.ports.sealer, random: this.random };
+  contextFor({ clusterId, trustDomain }: ClusterIdentity): ProviderContext {
+    return { clusterId, trustDomain, sealer: this.#setup.ports.sealer, random: this.random };
   }
 
   /**
@@ -192,8 +194,8 @@ export class Change {
 
   /** Opens a provider. The change closes it at its end, unless it is committed. */
   async open(type: ProviderType, opening: Opening): Promise<Provider> {
-    const { config, state, root, clusterId } = opening;
-    const provider = await type.open(config, state, root, this.contextFor(clusterId));
+    const { config, state, root, cluster } = opening;
+    const provider = await type.open(config, state, root, this.contextFor(cluster));
     this.#candidates.add(provider);
     return provider;
   }
@@ -205,8 +207,7 @@ export class Change {
    */
   async commit(planned: PlannedChange, expected = this.#base()): Promise<Snapshot> {
     const { ports, replica } = this.#setup;
-    const snapshot = withSchema(planned.snapshot, this.schema);
-    this.#requireReadable(snapshot);
+    const snapshot = withSchema(planned.snapshot, this.#schemaOf(planned.snapshot.state));
     await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
     await this.#lease.commit(snapshot.state, expected);
     // From here on it is in use, whatever fails.
@@ -231,12 +232,16 @@ export class Change {
     for (const provider of this.#candidates) void provider.close();
   }
 
-  /** @throws {NotReadyError} `replica_behind` if a live replica could not read the next state */
-  #requireReadable({ state }: Snapshot): void {
+  /**
+   * The schema to store a state in.
+   * @throws {NotReadyError} `replica_behind` if a live replica could not read the state
+   */
+  #schemaOf(state: CaState): Schema {
+    const schema = schemaFor(state, this.schema);
+    if (schema !== null) return schema;
     const least = leastSchema(state);
-    if (state.schema >= least) return;
     const { replica, policy } = this.#setup;
-    const older = replica.health.live.find(({ schema }) => schema < least);
+    const older = replica.health.live.find((each) => each.schema < least);
     throw new NotReadyError(
       "replica_behind",
       `Cannot change the CA: its next state needs schema ${least}${older === undefined ? "" : `, and ${readsUpTo(older)}`}; stop that replica, or start the newer version there`,

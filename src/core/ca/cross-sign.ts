@@ -108,7 +108,7 @@ export async function buildCrossChain(
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
   const failed = await proveCrossing(provider, root, chain, reached, {
-    clusterId: state.clusterId,
+    trustDomain: state.trustDomain,
     random,
     now,
   });
@@ -235,7 +235,7 @@ async function openProviderOf(
     config: type.parse(record.config),
     state: record.state,
     root: target.certificate,
-    clusterId: state.clusterId,
+    cluster: state,
   });
 }
 

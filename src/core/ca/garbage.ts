@@ -6,6 +6,7 @@
  */
 
 import type { ProviderContext, ProviderTypes } from "../ports/provider.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRecord, type CaState, type ProviderRecord } from "../state.ts";
 import { pruneAt } from "./root-removal.ts";
 import { typeOf } from "./snapshot.ts";
@@ -68,7 +69,7 @@ export function garbageDueAt(state: CaState, types: ProviderTypes): Date | null 
 /** What collecting uses of a change. */
 interface Collecting {
   readonly providers: ProviderTypes;
-  contextFor(clusterId: string): ProviderContext;
+  contextFor(cluster: ClusterIdentity): ProviderContext;
   /** Called before each deletion. @throws {NotReadyError} */
   readonly requireLease: () => void;
 }
@@ -95,7 +96,7 @@ export async function collectGarbage(
       .map((other) => other.state);
     const request = { state: record.state, others, now, requireLease: change.requireLease };
     const collect = async () =>
-      garbage.collect(type.parse(record.config), request, change.contextFor(state.clusterId));
+      garbage.collect(type.parse(record.config), request, change.contextFor(state));
     const left = await collect().catch((error: unknown) => {
       failures.push(error);
       return null;

@@ -4,13 +4,17 @@
  * @module
  */
 import { RequestError } from "../errors.ts";
-import { type LeafId, requireDefaultScope, type SpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import { type LeafId, requireDefaultScope, type SpiffeId } from "../spiffe/id.ts";
 
 /**
+ * @param ours the trust domain and datacenter that leaves are signed for.
  * @throws {RequestError} `spiffe_id_malformed` for an ID that no leaf has; `profile_violation` for
  * one of another trust domain, datacenter, namespace or partition
  */
-export function requireLeafId(id: SpiffeId, clusterId: string, datacenter: string): LeafId {
+export function requireLeafId(
+  id: SpiffeId,
+  { trustDomain, datacenter }: { readonly trustDomain: string; readonly datacenter: string },
+): LeafId {
   // Consul's texts, in its order (agent/consul/leader_connect_ca.go).
   if (id.kind === "signing")
     throw new RequestError(
@@ -18,7 +22,6 @@ export function requireLeafId(id: SpiffeId, clusterId: string, datacenter: strin
       "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID",
     );
   requireDefaultScope(id);
-  const trustDomain = trustDomainOf(clusterId);
   if (id.datacenter !== datacenter)
     throw new RequestError(
       "profile_violation",

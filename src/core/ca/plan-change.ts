@@ -8,6 +8,7 @@ import { hex } from "../bytes.ts";
 import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { Random } from "../ports/clock.ts";
 import type { CommonConfig, Prepared, Provider, ProviderType } from "../ports/provider.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
@@ -45,6 +46,8 @@ export interface RotationRequest {
 export interface BootstrapConfig extends NewConfig {
   /** Null: a random one. */
   readonly clusterId: string | null;
+  /** Null: that of the cluster id. */
+  readonly trustDomain: string | null;
 }
 
 /** A configuration with its provider's type. */
@@ -72,7 +75,7 @@ export function newClusterId(random: Random): string {
 
 /** Plans the first state. @throws {ConfigError} @throws {ProviderError} */
 export async function planBootstrap(
-  clusterId: string,
+  cluster: ClusterIdentity,
   request: NewConfig,
   change: ChangeContext,
 ): Promise<PlannedChange> {
@@ -84,15 +87,15 @@ export async function planBootstrap(
   const prepared = await type.prepare(
     sent,
     { previous: null, fresh: false, now, onRollback, checkRoot },
-    change.contextFor(clusterId),
+    change.contextFor(cluster),
   );
   const { config, stored } = withoutSecrets(type, sent, request);
   const { root, state } = prepared;
-  const provider = await change.open(type, { config, state, root, clusterId });
+  const provider = await change.open(type, { config, state, root, cluster });
   requireValid(provider, root, now);
   requireNamesPermitted(provider, root, change);
-  await proveLeaves(provider, root, clusterId, change);
-  const next = bootstrap(clusterId, newCommitId(random), {
+  await proveLeaves(provider, root, cluster, change);
+  const next = bootstrap(cluster, newCommitId(random), {
     config: stored,
     root: newRoot(type, prepared, provider, now),
     leafTtlMs: config.leafTtlMs,
@@ -214,7 +217,7 @@ async function planRotation(
   const { state, active } = snapshot;
   const { now, policy, random } = change;
   const { type, config, stored, prepared } = candidate;
-  const provider = await openProved(state.clusterId, candidate, change);
+  const provider = await openProved(state, candidate, change);
   requireValid(provider, prepared.root, now);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
     snapshot,
@@ -260,7 +263,7 @@ function prepare(
   const checkRoot = async (root: Certificate | null) =>
     force ? undefined : requireCrossSigning(snapshot, root, change);
   const request = { previous, fresh, now, onRollback, checkRoot };
-  return type.prepare(config, request, change.contextFor(state.clusterId));
+  return type.prepare(config, request, change.contextFor(state));
 }
 
 /**
@@ -274,33 +277,32 @@ async function providerFor(
 ): Promise<Provider> {
   const { state, active, provider: present } = snapshot;
   const { type, config, prepared } = candidate;
-  const { clusterId } = state;
   const { root } = prepared;
   const isSameKey =
     present !== null &&
     root.id === active.id &&
     type.name === state.config.provider &&
     sameJson(prepared.state, state.provider.active);
-  if (!isSameKey) return openProved(clusterId, candidate, change);
+  if (!isSameKey) return openProved(state, candidate, change);
   // The server may have a new name since this root became active.
   requireNamesPermitted(present, root, change);
   if (type.opensAlike?.(snapshot.config, config)) return present;
-  const provider = await change.open(type, { config, state: prepared.state, root, clusterId });
+  const provider = await change.open(type, { config, state: prepared.state, root, cluster: state });
   // A key that is held here signs as before. What signs elsewhere may have been set up differently.
-  if (provider.remote) await proveLeaves(provider, root, clusterId, change);
+  if (provider.remote) await proveLeaves(provider, root, state, change);
   return provider;
 }
 
 /** Opens what was prepared, and proves that its leaves will be well formed and verify. */
 export async function openProved(
-  clusterId: string,
+  cluster: ClusterIdentity,
   { type, config, prepared }: Pick<Candidate, "type" | "config" | "prepared">,
   change: ChangeContext,
 ): Promise<Provider> {
   const { root, state } = prepared;
-  const provider = await change.open(type, { config, state, root, clusterId });
+  const provider = await change.open(type, { config, state, root, cluster });
   requireNamesPermitted(provider, root, change);
-  await proveLeaves(provider, root, clusterId, change);
+  await proveLeaves(provider, root, cluster, change);
   return provider;
 }
 
@@ -321,13 +323,13 @@ function requireNamesPermitted(
 async function proveLeaves(
   provider: Provider,
   root: Certificate,
-  clusterId: string,
+  { trustDomain }: ClusterIdentity,
   change: ChangeContext,
 ): Promise<void> {
   const { random, now } = change;
   if (!inForce(provider.issuer, now)) return;
-  await proveTemplate(provider.issuer, root, { clusterId, random, now });
-  const failed = await proveCrossing(provider, root, [], [root], { clusterId, random, now });
+  await proveTemplate(provider.issuer, root, { trustDomain, random, now });
+  const failed = await proveCrossing(provider, root, [], [root], { trustDomain, random, now });
   if (failed.size > 0)
     throw new InvariantError("A leaf signed by the new root does not verify under it");
 }

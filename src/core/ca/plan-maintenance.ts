@@ -28,10 +28,10 @@ export async function planRenewal(
   const renewed = await type.renew(
     config,
     { state: state.provider.active, root, now, onRollback },
-    change.contextFor(state.clusterId),
+    change.contextFor(state),
   );
   const prepared = { root, ...renewed };
-  const provider = await openProved(state.clusterId, { type, config, prepared }, change);
+  const provider = await openProved(state, { type, config, prepared }, change);
   requireValid(provider, root, now);
   const issuing = issuingOf(provider, now);
   const next = renewIssuer(state, newCommitId(random), renewed.state, issuing);

@@ -260,10 +260,15 @@ export class Replica {
 
   #requireSameCluster(stored: CaState | null): void {
     const seen = this.#memory.current?.state ?? null;
-    if (seen === null || stored === null || stored.clusterId === seen.clusterId) return;
+    if (seen === null || stored === null) return;
+    const isSame = stored.clusterId === seen.clusterId;
+    if (isSame && stored.trustDomain === seen.trustDomain) return;
+    const [found, served] = isSame
+      ? [`trust domain, ${stored.trustDomain}`, seen.trustDomain]
+      : [`cluster, ${stored.clusterId}`, seen.clusterId];
     const error = new StoreError(
       "cluster_mismatch",
-      `The store holds the state of another cluster, ${stored.clusterId}; this replica serves ${seen.clusterId}, and nothing was changed`,
+      `The store holds the state of another ${found}; this replica serves ${served}, and nothing was changed`,
     );
     this.health.markUnreadable(error.message);
     throw error;

@@ -60,10 +60,17 @@ export function requireSameCluster(
   present: CaState | null,
   { importBackup }: Hints,
 ): void {
-  if (present !== null && present.clusterId !== backup.clusterId)
+  if (present === null) return;
+  if (present.clusterId !== backup.clusterId)
     throw new ConflictError(
       "cluster_differs",
       `Cannot restore: the backup is of cluster ${backup.clusterId}, this is ${present.clusterId}; ${importBackup}`,
+    );
+  // Two CAs that were created with one cluster id: no leaf of one is valid in the other.
+  if (present.trustDomain !== backup.trustDomain)
+    throw new ConflictError(
+      "cluster_differs",
+      `Cannot restore: the backup is of trust domain ${backup.trustDomain}, this is ${present.trustDomain}; ${importBackup}`,
     );
 }
 
@@ -122,7 +129,7 @@ export async function planResolution(
   const config = wrapConfigError(() => type.parse(kept.config.config));
   const root = activeRoot(united).certificate;
   const prepared = { root, state: kept.provider.active };
-  const provider = await openProved(united.clusterId, { type, config, prepared }, change);
+  const provider = await openProved(united, { type, config, prepared }, change);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
     snapshotOf(united, config, provider),
     provider,

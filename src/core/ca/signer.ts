@@ -168,7 +168,7 @@ export class LeafSigner {
       requireKeyIsNotOurs(request, snapshot);
       const named = parseSpiffeId(request.uri);
       progress.uri = formatSpiffeId(named);
-      const id = requireLeafId(named, snapshot.state.clusterId, datacenter);
+      const id = requireLeafId(named, { trustDomain: snapshot.state.trustDomain, datacenter });
       const leaf: RequestedLeaf = { id, uri: progress.uri, spki: request.key.spki };
       const permitted = permit?.(leaf);
       if (permitted !== undefined) await permitted;

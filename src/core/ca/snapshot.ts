@@ -14,7 +14,8 @@ import type {
   ProviderType,
   ProviderTypes,
 } from "../ports/provider.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import { formatSpiffeId } from "../spiffe/id.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
@@ -68,7 +69,7 @@ export function typeOf(types: ProviderTypes, name: string): ProviderType {
 export async function loadSnapshot(
   state: CaState,
   types: ProviderTypes,
-  context: Omit<ProviderContext, "clusterId">,
+  context: Omit<ProviderContext, keyof ClusterIdentity>,
   now: Date,
 ): Promise<Snapshot> {
   const type = typeOf(types, state.config.provider);
@@ -79,10 +80,11 @@ export async function loadSnapshot(
     const provider = await type.open(config, state.provider.active, active.certificate, {
       ...context,
       clusterId: state.clusterId,
+      trustDomain: state.trustDomain,
     });
     if (inForce(provider.issuer, now))
       await proveTemplate(provider.issuer, active.certificate, {
-        clusterId: state.clusterId,
+        trustDomain: state.trustDomain,
         random: context.random,
         now,
       });
@@ -128,13 +130,9 @@ function probeFields(
   root: Certificate,
   context: ProbeContext,
 ): LeafFields {
-  const { clusterId, random, now } = context;
+  const { trustDomain, random, now } = context;
   return {
-    uri: formatSpiffeId({
-      kind: "server",
-      trustDomain: trustDomainOf(clusterId),
-      datacenter: "probe",
-    }),
+    uri: formatSpiffeId({ kind: "server", trustDomain, datacenter: "probe" }),
     dnsNames: [],
     ipAddresses: [],
     ...leafValidity(issuer, root, 3_600_000, now),
@@ -145,7 +143,7 @@ function probeFields(
 }
 
 interface ProbeContext {
-  readonly clusterId: string;
+  readonly trustDomain: string;
   readonly random: Random;
   readonly now: Date;
 }

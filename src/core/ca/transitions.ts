@@ -7,6 +7,7 @@
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import {
   type AccessRecord,
   activeRecord,
@@ -57,7 +58,7 @@ export interface Issuing extends Pick<NewRoot, "issuerKeyId" | "issuers"> {
 
 /** The first state of a CA. */
 export function bootstrap(
-  clusterId: string,
+  { clusterId, trustDomain }: ClusterIdentity,
   commitId: string,
   first: Pick<Rotation, "config" | "root" | "leafTtlMs" | "now">,
 ): CaState {
@@ -66,6 +67,7 @@ export function bootstrap(
   return checked({
     schema: SCHEMA,
     clusterId,
+    trustDomain,
     commitId,
     index,
     ancestors: [],

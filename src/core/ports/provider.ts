@@ -16,6 +16,7 @@
  * A provider must not put a secret into an error, a log or `ProviderState` unsealed.
  * @module
  */
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import type { ConfigMap, ProviderState } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { LeafDraft, LeafFields, LeafTemplate } from "../x509/leaf.ts";
@@ -39,8 +40,7 @@ export interface CommonConfig {
   readonly csrMaxConcurrent: number | null;
 }
 
-export interface ProviderContext {
-  readonly clusterId: string;
+export interface ProviderContext extends ClusterIdentity {
   readonly sealer: Sealer;
   readonly random: Random;
 }

@@ -218,10 +218,3 @@ export function formatSpiffeId(id: SpiffeId): string {
       return `${scope}/gateway/mesh/dc/${id.datacenter}`;
   }
 }
-
-/**
- * The trust domain of a cluster: Consul's top-level domain is fixed (agent/connect/uri_signing.go).
- */
-export function trustDomainOf(clusterId: string): string {
-  return `${clusterId.toLowerCase()}.consul`;
-}

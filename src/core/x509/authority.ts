@@ -6,7 +6,8 @@
 import { type Bytes, equal } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Random } from "../ports/clock.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import { formatSpiffeId } from "../spiffe/id.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { type Certificate, KEY_USAGE, readCertificate } from "./certificate.ts";
 import { wholeSecond } from "./der.ts";
 import {
@@ -66,8 +67,7 @@ interface Making {
   readonly random: Random;
 }
 
-interface CaCertificateOptions extends Making {
-  readonly clusterId: string;
+interface CaCertificateOptions extends Making, ClusterIdentity {
   /** The provider's wire name, which is part of the common name (Consul's agent/connect/common_names.go). */
   readonly provider: string;
   /** How long the certificate lives from now on, in milliseconds. */
@@ -86,7 +86,7 @@ export async function createRoot(key: CaKey, options: CaCertificateOptions): Pro
     notBefore: wholeSecond(new Date(now.getTime() - CA_BACKDATE_MS)),
     notAfter: wholeSecond(new Date(now.getTime() + options.ttlMs)),
     spki: key.info.spki,
-    extensions: caExtensions(null, keyId, keyId, signingUri(clusterId)),
+    extensions: caExtensions(null, keyId, keyId, signingUri(options)),
     signingKey: key.privateKey,
     scheme: caScheme(key.info, caHash(key.info)),
   });
@@ -224,16 +224,16 @@ export function createIntermediate(
       0,
       keyIdOf(key.spki),
       by.certificate.subjectKeyId as Bytes,
-      signingUri(clusterId),
+      signingUri(options),
     ),
     signingKey: by.privateKey,
     scheme: caScheme(by.certificate.key, "SHA-256"),
   });
 }
 
-/** The SPIFFE ID of every CA certificate of a cluster. */
-export function signingUri(clusterId: string): string {
-  return formatSpiffeId({ kind: "signing", trustDomain: trustDomainOf(clusterId) });
+/** The SPIFFE ID of every CA certificate of a trust domain. */
+export function signingUri({ trustDomain }: Pick<ClusterIdentity, "trustDomain">): string {
+  return formatSpiffeId({ kind: "signing", trustDomain });
 }
 
 /**

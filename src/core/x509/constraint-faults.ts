@@ -4,7 +4,7 @@
  * @module
  */
 import { FormatError, readOrNull } from "../errors.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import { formatSpiffeId } from "../spiffe/id.ts";
 import type { Certificate, CertificateExtension } from "./certificate.ts";
 import { DerError, encode } from "./der.ts";
 import {
@@ -26,7 +26,7 @@ import { OID } from "./oids.ts";
  */
 export function constraintFaults(
   { value, critical }: CertificateExtension,
-  clusterId: string,
+  trustDomain: string,
 ): string[] {
   const refused = (what: string) => `has name constraints that ${what}`;
   let constraints: NameConstraints;
@@ -37,7 +37,7 @@ export function constraintFaults(
     if (error instanceof FormatError) return [refused(error.message)];
     throw error;
   }
-  const faults = forbiddenBy(constraints, namesBelow(clusterId)).map((what) =>
+  const faults = forbiddenBy(constraints, namesBelow(trustDomain)).map((what) =>
     refused(`${what}, which certificates below it have`),
   );
   if (critical && hasUnusualKind(constraints))
@@ -54,8 +54,7 @@ export function constraintFaults(
 }
 
 /** The names in certificates of this CA: leaves of services, agents and gateways, CA certificates. */
-function namesBelow(clusterId: string): NamesBelow {
-  const trustDomain = trustDomainOf(clusterId);
+function namesBelow(trustDomain: string): NamesBelow {
   return {
     uris: [formatSpiffeId({ kind: "signing", trustDomain })],
     // As in `dnsNamesFor` and LOOPBACK of leaf.ts; the names of any datacenter are below the same

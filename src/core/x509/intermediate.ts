@@ -4,6 +4,7 @@
  */
 import { equal } from "../bytes.ts";
 import { ProviderError } from "../errors.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { signingUri } from "./authority.ts";
 import type { Certificate } from "./certificate.ts";
 import { couldHaveIssued, findPath, isSignedBy } from "./chain.ts";
@@ -15,12 +16,12 @@ export async function intermediateFaults(
   certificate: Certificate,
   key: PublicKeyInfo,
   issuer: Certificate,
-  clusterId: string,
+  cluster: Pick<ClusterIdentity, "trustDomain">,
 ): Promise<string[]> {
   const faults = await lint(certificate, "intermediate", issuer);
   if (!equal(certificate.key.spki, key.spki))
     faults.push("subjectPublicKeyInfo: Must be the one of the request");
-  if (!certificate.uris.includes(signingUri(clusterId)))
+  if (!certificate.uris.includes(signingUri(cluster)))
     faults.push("subjectAltName: Must be the trust domain's SPIFFE ID");
   if (!(await isSignedBy(certificate, issuer))) faults.push("signature: Must be the issuer's");
   return faults;
@@ -37,7 +38,7 @@ export async function requireIntermediates(
   answered: readonly Certificate[],
   key: PublicKeyInfo,
   root: Certificate,
-  clusterId: string,
+  cluster: Pick<ClusterIdentity, "trustDomain">,
   now: Date,
 ): Promise<readonly Certificate[]> {
   const refuse = (why: string) =>
@@ -54,7 +55,7 @@ export async function requireIntermediates(
     now,
   );
   if (path === null) throw refuse("no path of valid certificates leads from it to the root");
-  const faults = await intermediateFaults(first, key, path[1] as Certificate, clusterId);
+  const faults = await intermediateFaults(first, key, path[1] as Certificate, cluster);
   // A leaf is below them, so each must allow one certificate more than in findPath() (RFC 5280
   // §4.2.1.9).
   if (path.some(({ pathLength }, below) => pathLength !== null && pathLength < below))

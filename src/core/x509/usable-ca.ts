@@ -14,7 +14,7 @@ import { comparableParts, nameFault, WIDE_OID } from "./names.ts";
 import { extensionText, OID } from "./oids.ts";
 
 interface CaUse {
-  readonly clusterId: string;
+  readonly trustDomain: string;
   /** The certificate that certifies it; itself for a root. */
   readonly issuer: Certificate;
   /** How many CA certificates its path length constraint must allow below it. */
@@ -180,7 +180,7 @@ function readAuthorityKeyId(value: Bytes) {
 function extensionFaults(
   extension: CertificateExtension,
   certificate: Certificate,
-  { issuer, clusterId }: CaUse,
+  { issuer, trustDomain }: CaUse,
 ): string[] {
   const { oid, critical } = extension;
   const isRoot = issuer === certificate;
@@ -191,7 +191,7 @@ function extensionFaults(
     return [`has the extension ${text}, which keeps Go from reading it: ${WIDE_OID}`];
   const malformed = extensionFault(extension);
   if (malformed !== null) return [`has the malformed extension ${text}, which ${malformed}`];
-  if (oid === OID.nameConstraints) return constraintFaults(extension, clusterId);
+  if (oid === OID.nameConstraints) return constraintFaults(extension, trustDomain);
   // RFC 3820 §3.8.
   if (oid === OID.proxyCertInfo)
     return [`has the extension ${text}, which a CA is not allowed to have`];

@@ -10,7 +10,6 @@ import { FormatError, InvariantError, RequestError, readOrNull } from "../../cor
 import { readPem } from "../../core/pem.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { ReadRenewalToken } from "../../core/ports/renewal-token.ts";
-import { trustDomainOf } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { readLeafRequest } from "../leaf-request.ts";
@@ -91,7 +90,7 @@ async function provenLeaf(
   }
   const { leaf, verify } = readRenewalToken(jwt);
   const identity = await requireOwnLeaf(leaf, state, now);
-  if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr))
+  if ((await verify(`spiffe://${state.trustDomain}`, now)) !== hashOf(csr))
     throw denied("the proof is for another request");
   return { leaf, identity, under: state };
 }

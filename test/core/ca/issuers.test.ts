@@ -27,11 +27,12 @@ import {
 } from "../../../src/core/x509/authority.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 
 const NOW = new Date("2026-03-01T00:00:00Z");
 const CONFIG = { provider: "vault", config: {}, forceWithoutCrossSigning: false };
-const OPTIONS = { clusterId: CLUSTER, provider: "vault", now: NOW, random: systemRandom };
+const OPTIONS = { ...clusterOf(CLUSTER), provider: "vault", now: NOW, random: systemRandom };
 
 async function rootWithIssuer(ttlMs = 1000 * HOUR) {
   const key = await generateCaKey({ type: "ec", bits: 256 });
@@ -57,7 +58,7 @@ const id = (n: number) => n.toString(16).padStart(32, "0");
 describe("issuers below the root", () => {
   it("issuerChainOf() puts them before the cross-chain, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
-    const first = bootstrap(CLUSTER, id(1), {
+    const first = bootstrap(clusterOf(CLUSTER), id(1), {
       config: CONFIG,
       root: newRoot(old.certificate, old.issuer),
       leafTtlMs: HOUR,
@@ -107,7 +108,7 @@ describe("issuers below the root", () => {
         .find((root) => root.id === of)
         ?.leafIssuers.map(({ certificate, leavesUntil }) => [certificate, leavesUntil]);
     const at = (hours: number) => new Date(NOW.getTime() + hours * HOUR);
-    const first = bootstrap(CLUSTER, id(1), {
+    const first = bootstrap(clusterOf(CLUSTER), id(1), {
       config: CONFIG,
       root: newRoot(old.certificate, old.issuer),
       leafTtlMs: HOUR,
@@ -170,7 +171,7 @@ describe("issuers below the root", () => {
 
   it("nextStep() renews an issuer once half its life is spent, after pruning and before collecting", async () => {
     const { certificate, issuer } = await rootWithIssuer();
-    const state = bootstrap(CLUSTER, id(1), {
+    const state = bootstrap(clusterOf(CLUSTER), id(1), {
       config: CONFIG,
       root: newRoot(certificate, issuer),
       leafTtlMs: HOUR,

@@ -10,6 +10,7 @@ import { createIntermediate, generateCaKey } from "../../../src/core/x509/author
 import { leafValidity } from "../../../src/core/x509/leaf.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { createTestApp } from "../../fixtures/app.ts";
 import { BOOTSTRAP, HOUR, providersWith, requireSigning, webCsr } from "./harness.ts";
 import { makeRoot } from "./pool.ts";
@@ -129,7 +130,7 @@ describe("a certificate that would expire before it is valid", () => {
     assert.ok(notBefore >= notAfter, "what sign() refuses");
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const options = {
-      clusterId: "c",
+      ...clusterOf("c"),
       provider: "consul",
       ttlMs: HOUR,
       now: new Date(later.getTime() + 2 * HOUR),

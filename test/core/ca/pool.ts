@@ -17,7 +17,8 @@ import {
   type NewRoot,
   rotate,
 } from "../../../src/core/ca/transitions.ts";
-import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/id.ts";
+import { formatSpiffeId } from "../../../src/core/spiffe/id.ts";
+import { defaultTrustDomain } from "../../../src/core/spiffe/trust-domain.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";
 import {
   type Authority,
@@ -29,6 +30,7 @@ import { type Certificate, readCertificate } from "../../../src/core/x509/certif
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
 import { createSerials, LeafTemplate, leafKeyUsage } from "../../../src/core/x509/leaf.ts";
 import { systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 
 export const START = new Date("2026-06-01T12:00:00Z");
@@ -52,7 +54,7 @@ export async function makeRoot(hours: number): Promise<PoolRoot> {
   const options = {
     now: START,
     random: systemRandom,
-    clusterId: CLUSTER,
+    ...clusterOf(CLUSTER),
     provider: "consul",
     ttlMs: hours * HOUR,
   };
@@ -73,7 +75,11 @@ export async function makeLeaf(
   const { key } = certificate;
   const template = new LeafTemplate(certificate, caScheme(key, "SHA-256"));
   const draft = template.encode({
-    uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(CLUSTER), datacenter: "dc1" }),
+    uri: formatSpiffeId({
+      kind: "server",
+      trustDomain: defaultTrustDomain(CLUSTER),
+      datacenter: "dc1",
+    }),
     dnsNames: [],
     ipAddresses: [],
     serial: createSerials(systemRandom)(),
@@ -119,7 +125,12 @@ export function newRoot({ certificate }: PoolRoot): NewRoot {
 }
 
 export function firstState(root: PoolRoot, leafTtlMs: number, now: Date = START): CaState {
-  return bootstrap(CLUSTER, commitId(), { config: CONFIG, root: newRoot(root), leafTtlMs, now });
+  return bootstrap(clusterOf(CLUSTER), commitId(), {
+    config: CONFIG,
+    root: newRoot(root),
+    leafTtlMs,
+    now,
+  });
 }
 
 export interface Turn {

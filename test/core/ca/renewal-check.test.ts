@@ -19,6 +19,7 @@ import {
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 import {
   at,
@@ -54,7 +55,7 @@ const NOT_OURS =
 async function intermediateOf(root: PoolRoot, ttlHours = 5000): Promise<Authority> {
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const options = {
-    clusterId: CLUSTER,
+    ...clusterOf(CLUSTER),
     provider: "vault",
     now: at(0),
     random: systemRandom,
@@ -135,7 +136,7 @@ describe("requireOwnLeaf()", () => {
 
   it("accepts a leaf of an issuer that was renewed since, until every leaf of it must have expired", async () => {
     const [first, second] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
-    const state = bootstrap(CLUSTER, commitId(), {
+    const state = bootstrap(clusterOf(CLUSTER), commitId(), {
       config: CONFIG,
       root: below(root(a), first),
       leafTtlMs: TTL,
@@ -157,7 +158,7 @@ describe("requireOwnLeaf()", () => {
 
   it("accepts a leaf of a retired root's issuer, which is in no published certificate any more", async () => {
     const issuer = await intermediateOf(root(a));
-    const state = bootstrap(CLUSTER, commitId(), {
+    const state = bootstrap(clusterOf(CLUSTER), commitId(), {
       config: CONFIG,
       root: below(root(a), issuer),
       leafTtlMs: TTL,
@@ -181,7 +182,7 @@ describe("requireOwnLeaf()", () => {
 
   it("refuses a leaf below an intermediate that the root signed for another party, and one of a root whose leaves an intermediate signs", async () => {
     const [ours, theirs] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
-    const state = bootstrap(CLUSTER, commitId(), {
+    const state = bootstrap(clusterOf(CLUSTER), commitId(), {
       config: CONFIG,
       root: below(root(a), ours),
       leafTtlMs: TTL,

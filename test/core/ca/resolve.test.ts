@@ -8,6 +8,7 @@ import { providers } from "../../../providers/index.ts";
 import { planResolution } from "../../../src/core/ca/resolve.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
+import type { ClusterIdentity } from "../../../src/core/spiffe/trust-domain.ts";
 import type { CaState, RootEntry } from "../../../src/core/state.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
@@ -32,8 +33,9 @@ const withRetired = (change: Partial<RootEntry>, commitId: string): CaState => (
 
 async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Promise<RootEntry> {
   const now = ca.clock.now();
-  const contextFor = (clusterId: string) => ({
+  const contextFor = ({ clusterId, trustDomain }: ClusterIdentity) => ({
     clusterId,
+    trustDomain,
     sealer: ca.sealer,
     random: systemRandom,
   });
@@ -54,8 +56,8 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
       now,
       look: async () => trusted(now),
       contextFor,
-      open: (type, { config, state, root, clusterId }) =>
-        type.open(config, state, root, contextFor(clusterId)),
+      open: (type, { config, state, root, cluster }) =>
+        type.open(config, state, root, contextFor(cluster)),
       requireLease() {},
       onRollback: () => assert.fail("Nothing is made outside here"),
     },

@@ -103,6 +103,7 @@ describe("nextStep()", () => {
     const { manager, clock } = await createTestCa({
       bootstrap: {
         clusterId: null,
+        trustDomain: null,
         provider: "consul",
         config: null,
         forceWithoutCrossSigning: false,

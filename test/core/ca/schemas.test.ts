@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { NotReadyError } from "../../../src/core/errors.ts";
 import type { AccessRecord, CaState } from "../../../src/core/state.ts";
 import { createCodec } from "../../../src/store/state-document.ts";
-import { createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { createTestCa, DEFAULT_BOOTSTRAP, type TestCa } from "../../fakes/ca.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 const ACCESS: AccessRecord = {
@@ -74,13 +74,33 @@ describe("schemas of the state", () => {
     assert.equal(ca.manager.require().active.id, backup.roots[0]?.id);
   });
 
-  it("an older schema is written for a replica that reads no newer one, and the newest for one that reads more", async () => {
+  it("a trust domain of one's own is not created while a live replica reads no schema with it", async () => {
+    const bootstrap = { ...DEFAULT_BOOTSTRAP, trustDomain: "mesh.example.com" };
+    const ca = await createTestCa({ bootstrap, started: false });
+    await announce(ca, 3);
+    await assert.rejects(ca.manager.tick(), (error: unknown) => {
+      assert.ok(error instanceof NotReadyError && error.code === "replica_behind", String(error));
+      assert.match(
+        error.message,
+        /its next state needs schema 4, and replica 10\.0\.0\.2:8500 runs a version of meshca that reads the stored state up to schema 3/,
+      );
+      return true;
+    });
+    assert.equal(ca.backend.document, null);
+    await announce(ca, 4);
+    await ca.manager.tick();
+    assert.equal(ca.manager.require().state.schema, 4);
+    await announce(ca, 3);
+    await assert.rejects(ca.manager.rotate(NOW), /up to schema 3, and schema 4 is in use/);
+  });
+
+  it("an older schema is written for a replica that reads no newer one, and none that is newer than needed for one that reads more", async () => {
     const ca = await createTestCa();
     for (const [schema, written] of [
       [2, 2],
       [1, 1],
       [3, 3],
-      [9, 4],
+      [9, 3],
     ] as const) {
       await announce(ca, schema);
       await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });

@@ -177,6 +177,7 @@ describe("sign() with a key of the CA", () => {
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const options = {
       clusterId: TRUST_DOMAIN,
+      trustDomain: TRUST_DOMAIN,
       provider: "vault",
       now: START,
       random: systemRandom,

@@ -14,7 +14,6 @@ import {
   requireSegment,
   type SpiffeId,
   splitSpiffeUri,
-  trustDomainOf,
 } from "../../../src/core/spiffe/id.ts";
 
 const malformed = (message: string) => ({
@@ -433,10 +432,4 @@ describe("requireDefaultScope()", () => {
         message,
       });
     });
-});
-
-describe("trustDomainOf()", () => {
-  it("trustDomainOf() lower-cases the cluster ID and adds the fixed top-level domain", () => {
-    assert.equal(trustDomainOf("ABC-1"), "abc-1.consul");
-  });
 });

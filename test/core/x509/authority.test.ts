@@ -26,6 +26,7 @@ import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { openssl } from "../../fakes/ca.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { readRootVectors, URI } from "../../vectors/roots/vector.ts";
 import {
   CA_KEY_SPECS,
@@ -46,7 +47,7 @@ const NAMES = [...CA_KEY_SPECS.keys()];
 const HOUR_MS = 3_600_000;
 const HASHES: Readonly<Record<string, string>> = { "EC 384": "SHA-384", "EC 521": "SHA-512" };
 const CROSSING = { now: NOW, random: systemRandom, until: new Date(NOW.getTime() + 20 * YEAR_MS) };
-const BELOW = { ...CROSSING, clusterId: CLUSTER_ID, provider: "consul", ttlMs: YEAR_MS };
+const BELOW = { ...CROSSING, ...clusterOf(CLUSTER_ID), provider: "consul", ttlMs: YEAR_MS };
 
 const subjectOf = (certificate: Certificate) => new X509Certificate(certificate.der).subject;
 const sorted = (certificate: Certificate) =>
@@ -93,7 +94,7 @@ describe("createRoot()", () => {
     const options = {
       ...BELOW,
       provider: "Vault_PKI-2.x",
-      clusterId: CLUSTER_ID.replace(/1/g, "A"),
+      ...clusterOf(CLUSTER_ID.replace(/1/g, "A")),
       random: createSeededRandom(1),
     };
     const root = await createRoot(required(cas, "EC 256").key, options);
@@ -114,8 +115,8 @@ describe("createRoot()", () => {
     assert.equal(root.notAfter.getTime(), NOW.getTime() + 40 * YEAR_MS);
     assert.match(opensslVerify(root, root, [], new Date(NOW.getTime() + 39 * YEAR_MS)), /: OK/);
   });
-  it("signingUri() lower-cases the cluster ID", () => {
-    assert.equal(signingUri("ABC"), "spiffe://abc.consul");
+  it("signingUri() is the SPIFFE ID of the trust domain", () => {
+    assert.equal(signingUri({ trustDomain: "mesh.example" }), "spiffe://mesh.example");
   });
 });
 

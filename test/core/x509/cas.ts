@@ -20,6 +20,7 @@ import {
 } from "../../../src/core/x509/leaf.ts";
 import { inFolder, openssl } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { publicKey, URI } from "./requests.ts";
 
 export const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
@@ -53,7 +54,7 @@ export async function makeCa(
   const certificate = await createRoot(key, {
     now,
     random: systemRandom,
-    clusterId: CLUSTER_ID,
+    ...clusterOf(CLUSTER_ID),
     provider: "consul",
     ttlMs,
   });

@@ -27,6 +27,7 @@ import {
 } from "../../../src/core/x509/leaf.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import {
   CA_KEY_SPECS,
   type Ca,
@@ -83,7 +84,7 @@ describe("LeafDraft.complete()", () => {
       certificate: await createIntermediate(key.info, root, {
         now: NOW,
         random: systemRandom,
-        clusterId: CLUSTER_ID,
+        ...clusterOf(CLUSTER_ID),
         provider: "consul",
         ttlMs: YEAR_MS,
       }),

@@ -9,6 +9,7 @@ import { type Certificate, KEY_USAGE } from "../../../src/core/x509/certificate.
 import { type CertificateKind, lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 import { type Ca, CLUSTER_ID, makeCa, makeLeaf, NOW, YEAR_MS } from "./cas.ts";
 import {
   authorityKey,
@@ -314,7 +315,7 @@ describe("lint()", () => {
     const other = await makeCa();
     const below = await createIntermediate(other.key.info, ca, {
       ...options,
-      clusterId: CLUSTER_ID,
+      ...clusterOf(CLUSTER_ID),
       provider: "consul",
       ttlMs: YEAR_MS,
     });

@@ -20,7 +20,11 @@ function extensionsWith(name: string, line: string): string[] {
 
 function faultsOf(extensions: readonly string[]): string[] {
   const root = readCertificatePem(suppliedRoot({ extensions }).cert);
-  return caFaults(root, { clusterId: CLUSTER, issuer: root, casBelow: CAS_BELOW_ROOT });
+  return caFaults(root, {
+    trustDomain: `${CLUSTER}.consul`,
+    issuer: root,
+    casBelow: CAS_BELOW_ROOT,
+  });
 }
 
 describe("caFaults()", () => {
@@ -82,7 +86,7 @@ describe("caFaults()", () => {
       const root = readCertificatePem(pem);
       assert.equal(root.serial.length, octets);
       const faults = caFaults(root, {
-        clusterId: CLUSTER,
+        trustDomain: `${CLUSTER}.consul`,
         issuer: root,
         casBelow: CAS_BELOW_ROOT,
       });

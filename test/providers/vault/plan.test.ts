@@ -22,6 +22,7 @@ import { ConfigError } from "../../../src/core/errors.ts";
 import type { ConfigMap } from "../../../src/core/state.ts";
 import { createIntermediate, createRoot, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { systemRandom } from "../../fakes/clock.ts";
+import { clusterOf } from "../../fakes/cluster.ts";
 
 const HOUR = 3_600_000;
 const NOW = new Date("2026-03-01T12:00:00Z");
@@ -33,7 +34,7 @@ const PKI: FoundMount = { kind: "pki", accessor: "pki_1", maxLeaseTtlMs: 0, isOu
 const TOKEN = { renewable: true, expiresAt: null, failure: null };
 
 const key = await generateCaKey({ type: "ec", bits: 256 });
-const options = { clusterId: CLUSTER, provider: "vault", now: NOW, random: systemRandom };
+const options = { ...clusterOf(CLUSTER), provider: "vault", now: NOW, random: systemRandom };
 const rootCertificate = await createRoot(key, { ...options, ttlMs: 10_000 * HOUR });
 const certificate = await createIntermediate(
   (await generateCaKey({ type: "ec", bits: 256 })).info,
