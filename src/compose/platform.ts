@@ -9,7 +9,7 @@ import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { PinnedFetch, Resolve } from "../net/guarded-fetch.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { ProcessUsage } from "../telemetry/prometheus.ts";
+import type { ProcessUsage } from "../telemetry/series.ts";
 
 export type { RequestEnvironment } from "../http/route.ts";
 

@@ -13,7 +13,7 @@ import type { Platform } from "../compose/platform.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { Logger } from "../telemetry/logger.ts";
-import type { ProcessUsage } from "../telemetry/prometheus.ts";
+import type { ProcessUsage } from "../telemetry/series.ts";
 import { openAuditFile } from "./audit-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { persistentFile, readSecretFile } from "./private-file-platform.ts";
@@ -98,13 +98,13 @@ const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, bod
   });
 
 /** The runtime and its version, as `process.versions` has them. */
-function runtimeText(): string {
+export function runtimeText(): string {
   const { bun, deno, node } = process.versions as Readonly<Record<string, string | undefined>>;
   return bun !== undefined ? `bun ${bun}` : deno !== undefined ? `deno ${deno}` : `node ${node}`;
 }
 
 /** The resource usage of this process, without what the runtime or system does not report. */
-function processUsage(): ProcessUsage {
+export function processUsage(): ProcessUsage {
   const tried = <T>(read: () => T): T | undefined => {
     try {
       return read();

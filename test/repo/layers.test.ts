@@ -229,7 +229,7 @@ const RULES: readonly Rule[] = [
       "src/telemetry/",
       "src/version.ts",
     ],
-    packages: ["@grpc", "hono", "node", "prom-client", "protobufjs", "valibot"],
+    packages: ["@grpc", "bun:ffi", "hono", "node", "prom-client", "protobufjs", "valibot"],
   },
   { files: "src/index.ts", ours: ["src/"], packages: [] },
 ];
