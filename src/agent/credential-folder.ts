@@ -24,7 +24,7 @@ const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [1000, 60_000];
 export interface CredentialFolderOptions extends FolderWriterOptions {
   readonly workload: Workload;
   readonly bundle: Source<TrustBundle>;
-  readonly onChange?: Hook | undefined;
+  readonly onChange?: Hook | null;
   readonly metrics: AgentMetrics;
 }
 
@@ -52,12 +52,11 @@ export class CredentialFolder {
 
   /** @throws {ConfigError} if the owner or the mode cannot be used */
   constructor(options: CredentialFolderOptions) {
-    const { onChange: hook, log, metrics, clock } = options;
+    const { onChange: hook = null, log, metrics, clock } = options;
     const path = resolve(options.path);
     this.#options = { ...options, path };
     this.#writer = new FolderWriter(this.#options);
-    this.#hook =
-      hook === undefined ? null : new HookRunner({ hook, folder: path, log, metrics, clock });
+    this.#hook = hook === null ? null : new HookRunner({ hook, folder: path, log, metrics, clock });
   }
 
   /** Why the files are missing, not the newest ones, or expired; null if all is well. */

@@ -15,7 +15,7 @@ import { OutputTail } from "./hook-output.ts";
 /** The PATH of the command and of the search for it: that of sudo's secure_path in Debian. */
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** How long a command may run, in milliseconds. */
-export const DEFAULT_LIMIT_MS = 30_000;
+const DEFAULT_LIMIT_MS = 30_000;
 /** How long it has to end after SIGTERM before SIGKILL, in milliseconds. */
 const GRACE_MS = 5000;
 /** How long its output is read after its end: a process that it left behind may have it open. */
@@ -25,7 +25,7 @@ export interface HookCommandOptions {
   /** The program and its arguments. */
   readonly words: readonly string[];
   /** @default 30 s */
-  readonly limitMs?: number | undefined;
+  readonly limitMs?: number | null;
   readonly clock: Clock;
 }
 
@@ -41,7 +41,7 @@ export class HookCommand implements Hook {
   readonly #clock: Clock;
 
   /** @throws {ConfigError} if there is no program, or its path is relative */
-  constructor({ words, limitMs = DEFAULT_LIMIT_MS, clock }: HookCommandOptions) {
+  constructor({ words, limitMs = null, clock }: HookCommandOptions) {
     const [program = ""] = words;
     if (program === "") throw new ConfigError("Hook command has no program");
     if (words.some((word) => word.includes("\0")))
@@ -53,7 +53,7 @@ export class HookCommand implements Hook {
     // Arguments may be secrets.
     this.name = `command ${program}`;
     this.#words = words;
-    this.#limitMs = limitMs;
+    this.#limitMs = limitMs ?? DEFAULT_LIMIT_MS;
     this.#clock = clock;
   }
 

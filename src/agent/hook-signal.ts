@@ -8,9 +8,7 @@ import { errorCode, fileReason } from "../config/file-errors.ts";
 import type { Delivered, Hook, HookOutcome } from "./hook.ts";
 import { type Account, currentAccount, octal } from "./safe-path.ts";
 
-/** Signals that servers use for a reload, and that no system ends a session or a process group by. */
-export const SIGNALS = ["HUP", "USR1", "USR2"] as const;
-export type SignalName = (typeof SIGNALS)[number];
+type SignalName = "HUP" | "USR1" | "USR2";
 
 /** More than any pid with a line end. */
 const MAX_OCTETS = 32;

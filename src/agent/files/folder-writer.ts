@@ -24,7 +24,7 @@ export interface FolderWriterOptions extends OwnershipOptions {
    * Trusts every user who can write into the folder or replace it: for a volume that only the
    * containers of one pod have. @default false
    */
-  readonly isShared?: boolean | undefined;
+  readonly isShared?: boolean;
   readonly log: Log;
   readonly clock: Clock;
 }

@@ -17,11 +17,11 @@ const MAX_ID = 0xffff_fffe;
 
 export interface OwnershipOptions {
   /** A name in /etc/passwd or a number; by default the agent's own user. */
-  readonly owner?: string | undefined;
+  readonly owner?: string | null;
   /** A name in /etc/group or a number; by default that of the folder or of the agent. */
-  readonly group?: string | undefined;
+  readonly group?: string | null;
   /** The mode of files with a private key, at most 0640. @default 0o600, with a group 0o640 */
-  readonly mode?: number | undefined;
+  readonly mode?: number | null;
 }
 
 /** Who may read the files; ids are null if they are left as the system sets them. */
@@ -43,19 +43,21 @@ export interface Ownership {
  */
 export function resolveOwnership(
   what: string,
-  { owner, group, mode = group === undefined ? OWNER_READS : GROUP_READS }: OwnershipOptions,
+  options: OwnershipOptions,
   account: Account,
 ): Ownership {
+  const { owner = null, group = null } = options;
+  const mode = options.mode ?? (group === null ? OWNER_READS : GROUP_READS);
   const refuse = (reason: string) => new ConfigError(`${what}: ${reason}`);
   if ((mode & ~ALLOWED) !== 0 || (mode & 0o400) === 0)
     throw refuse(
       `mode ${octal(mode)} is not allowed for private keys: use ${octal(0o600)}, ${octal(0o640)}, ${octal(0o440)} or ${octal(0o400)}`,
     );
-  const user = owner === undefined ? null : idOf("/etc/passwd", owner);
-  if (owner !== undefined && user === null)
+  const user = owner === null ? null : idOf("/etc/passwd", owner);
+  if (owner !== null && user === null)
     throw refuse(`user "${owner}" is not in /etc/passwd; the number of a user is accepted too`);
-  const groupId = group === undefined ? null : idOf("/etc/group", group);
-  if (group !== undefined && groupId === null)
+  const groupId = group === null ? null : idOf("/etc/group", group);
+  if (group !== null && groupId === null)
     throw refuse(`group "${group}" is not in /etc/group; the number of a group is accepted too`);
   if (user !== null && account.user !== null && account.user !== 0 && user !== account.user)
     throw refuse(
