@@ -8,20 +8,10 @@
  * @module
  */
 import { execFile, execFileSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
-import { homedir } from "node:os";
+import { copyFileSync, existsSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { builtFolder, sourceHash } from "../fixtures/build-cache.ts";
 
 export const LIBRARIES = ["JDK", "rustls", "mbed TLS", "GnuTLS", "Go"] as const;
 export type Library = (typeof LIBRARIES)[number];
@@ -146,13 +136,6 @@ export function noPeer(library: Library): string | false {
 
 const running = promisify(execFile);
 
-/** The files of a source, in order. */
-function filesOf(source: string): string[] {
-  if (!statSync(source).isDirectory()) return [source];
-  const names = readdirSync(source, { recursive: true, encoding: "utf8" }).toSorted();
-  return names.map((name) => join(source, name)).filter((path) => statSync(path).isFile());
-}
-
 /**
  * The command that runs a peer, built if it is not there yet.
  * @throws {Error} if it cannot be built
@@ -162,31 +145,16 @@ export async function peerCommand(
 ): Promise<readonly [command: string, ...args: string[]]> {
   const { source: name, build, command } = BUILDS[library];
   const source = join(import.meta.dirname, name);
-  const hash = createHash("sha256").update(JSON.stringify(build("source", "folder")));
-  for (const file of filesOf(source))
-    hash.update(`${file.slice(source.length)}\0`).update(readFileSync(file));
-  const cache = process.env.XDG_CACHE_HOME ?? "";
-  const all = join(cache === "" ? join(homedir(), ".cache") : cache, "meshca", "verifiers");
-  const folder = join(all, `${name}-${hash.digest("hex").slice(0, 16)}`);
-  if (existsSync(folder)) return command(folder);
-  // Under another name until it is whole, since several may build at once.
-  const draft = `${folder}.${process.pid}`;
-  mkdirSync(draft, { recursive: true });
-  const [program, args, env = {}] = build(source, draft);
-  const cwd = statSync(source).isDirectory() ? source : import.meta.dirname;
-  await running(program, [...args], { cwd, env: { ...process.env, ...env }, maxBuffer: 1 << 24 });
-  const target = join(draft, "target");
-  if (existsSync(target)) {
+  const hash = sourceHash(JSON.stringify(build("source", "folder")), source);
+  const folder = await builtFolder("verifiers", `${name}-${hash}`, async (draft) => {
+    const [program, args, env = {}] = build(source, draft);
+    const cwd = statSync(source).isDirectory() ? source : import.meta.dirname;
+    await running(program, [...args], { cwd, env: { ...process.env, ...env }, maxBuffer: 1 << 24 });
+    const target = join(draft, "target");
+    if (!existsSync(target)) return;
     copyFileSync(join(target, "release", "rustls-peer"), join(draft, "rustls-peer"));
     rmSync(target, { recursive: true });
-  }
-  try {
-    renameSync(draft, folder);
-  } catch (error) {
-    // Another one was faster.
-    rmSync(draft, { recursive: true });
-    if (!existsSync(folder)) throw error;
-  }
+  });
   return command(folder);
 }
 

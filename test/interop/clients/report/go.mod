@@ -1,0 +1,3 @@
+module meshca.test/interop/report
+
+go 1.25.3
