@@ -209,15 +209,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/client/node/",
     ours: ["src/core/", "src/client/"],
-    packages: [
-      "node:crypto",
-      "node:fs",
-      "node:http",
-      "node:https",
-      "node:net",
-      "node:path",
-      "node:tls",
-    ],
+    packages: ["node:crypto", "node:fs", "node:http", "node:https", "node:net", "node:tls"],
   },
   {
     files: "src/client/",
