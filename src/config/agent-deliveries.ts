@@ -51,13 +51,14 @@ export class DeliveryReader {
   }
 
   folder(folder: AgentKeys["folders"][number], at: string): FolderSettings {
-    const { path, identity, mode, owner, group, on_change: onChange } = folder;
+    const { path, identity, mode, owner, group, shared: isShared, on_change: onChange } = folder;
     return {
       path: this.#resolve(path),
       identity: this.#identityOf(identity, `${at}.identity`),
       mode: mode ?? null,
       owner: owner ?? null,
       group: group ?? null,
+      isShared,
       onChange: onChange === undefined ? null : this.#hook(onChange, `${at}.on_change`),
     };
   }

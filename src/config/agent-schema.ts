@@ -137,9 +137,11 @@ const SOCKET = {
 const FOLDER = {
   path,
   identity: v.optional(v.string("must be the service of an identity")),
-  mode: v.optional(mode(0o777, "0750")),
+  // A private key may be read by its owner and one group (PostgreSQL refuses more, for example).
+  mode: v.optional(mode(0o640, "0640")),
   owner: v.optional(account("user")),
   group: v.optional(account("group")),
+  shared: v.optional(v.boolean("must be true or false"), false),
   on_change: v.optional(block(ON_CHANGE)),
 };
 

@@ -35,10 +35,12 @@ export interface FolderSettings {
   readonly path: string;
   /** The index of the identity. */
   readonly identity: number;
-  /** Null: the default. */
+  /** Of the files with the private key. Null: the default. */
   readonly mode: number | null;
   readonly owner: string | null;
   readonly group: string | null;
+  /** Whether those who can write into the folder or replace it are trusted. */
+  readonly isShared: boolean;
   readonly onChange: HookSettings | null;
 }
 

@@ -89,6 +89,7 @@ describe("readAgentSettings()", () => {
       folders: [
         {
           ...{ path: "/run/web", identity: 0, mode: null, owner: null, group: null },
+          isShared: false,
           onChange: { kind: "command", command: ["nginx", "-s", "reload"], timeoutMs: null },
         },
       ],
@@ -111,7 +112,8 @@ describe("readAgentSettings()", () => {
         { listen = "127.0.0.1:8503", identities = ["api"] },
       ]
       folders = [{
-        path = "/run/api", identity = "api", mode = "0750", owner = "api", group = "101"
+        path = "/run/api", identity = "api", mode = "0640", owner = "api", group = "101"
+        shared = true
         on_change { signal = "SIGHUP" pid_file = "/run/nginx.pid" timeout = "5s" }
       }]
       listen = "unix:///run/agent.sock"
@@ -131,7 +133,8 @@ describe("readAgentSettings()", () => {
       ],
       folders: [
         {
-          ...{ path: "/run/api", identity: 1, mode: 0o750, owner: "api", group: "101" },
+          ...{ path: "/run/api", identity: 1, mode: 0o640, owner: "api", group: "101" },
+          isShared: true,
           onChange: { kind: "signal", signal: "HUP", pidFile: "/run/nginx.pid", timeoutMs: 5000 },
         },
       ],
@@ -442,6 +445,16 @@ const FAULTS: readonly (readonly [what: string, given: Given, fault: string])[] 
       },
     },
     "sockets.0: has listen, and mode and group are of a path: every user of this machine can connect to an address",
+  ],
+  [
+    "a folder whose key every user may read",
+    { file: { identities: [{ service: "web" }], folders: [{ path: "/f", mode: "0644" }] } },
+    'folders.0.mode: must be a mode in octal as text, at most 0640, for example "0640"',
+  ],
+  [
+    "a shared folder that is not true or false",
+    { file: { identities: [{ service: "web" }], folders: [{ path: "/f", shared: "yes" }] } },
+    "folders.0.shared: must be true or false",
   ],
   [
     "a mode that is a number",

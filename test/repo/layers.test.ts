@@ -209,7 +209,15 @@ const RULES: readonly Rule[] = [
   {
     files: "src/client/node/",
     ours: ["src/core/", "src/client/"],
-    packages: ["node:crypto", "node:fs", "node:http", "node:https", "node:net", "node:tls"],
+    packages: [
+      "node:crypto",
+      "node:fs",
+      "node:http",
+      "node:https",
+      "node:net",
+      "node:path",
+      "node:tls",
+    ],
   },
   {
     files: "src/client/",

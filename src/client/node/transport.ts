@@ -1,0 +1,173 @@
+/**
+ * The transport over node:http and node:https, on Node, Bun and Deno. Each trust has connections of
+ * its own, so that none is used under another one. Proxies of the environment are not used: an
+ * HTTP agent of one's own has none.
+ * @module
+ */
+import http from "node:http";
+import https from "node:https";
+import { checkServerIdentity } from "node:tls";
+import { type Bytes, concat, fromUtf8 } from "../../core/bytes.ts";
+import { certificatePem } from "../../core/pem.ts";
+import {
+  type Transport,
+  TransportError,
+  type TransportRequest,
+  type TransportResponse,
+  type Trust,
+} from "../transport.ts";
+
+/** Trusts whose connections are kept: those of a rotation, and a file and a pin next to them. */
+const MAX_TRUSTS = 8;
+
+type CheckPeer = TransportRequest["checkPeer"];
+
+export class NodeTransport implements Transport {
+  /** The most recently used one last. */
+  readonly #agents = new Map<Trust, https.Agent>();
+  readonly #plain = new http.Agent({ keepAlive: true, timeout: 0 });
+
+  async send(request: TransportRequest): Promise<TransportResponse> {
+    const { timeoutMs, signal } = request;
+    const limit = AbortSignal.timeout(timeoutMs);
+    const both = signal === undefined ? limit : AbortSignal.any([limit, signal]);
+    try {
+      both.throwIfAborted();
+      return await this.#exchange(request, both);
+    } catch (error) {
+      if (signal?.aborted === true)
+        throw new TransportError("aborted", "was not waited for", error);
+      if (limit.aborted)
+        throw new TransportError("timeout", `did not answer within ${timeoutMs / 1000} s`, error);
+      throw transportError(error);
+    }
+  }
+
+  close(): void {
+    for (const agent of [this.#plain, ...this.#agents.values()]) agent.destroy();
+    this.#agents.clear();
+  }
+
+  #exchange(request: TransportRequest, signal: AbortSignal): Promise<TransportResponse> {
+    const { method, url, headers, body, maxBytes } = request;
+    const isTls = url.protocol === "https:";
+    const octets = body === null ? null : new TextEncoder().encode(body);
+    const { promise, resolve, reject } = Promise.withResolvers<TransportResponse>();
+    const sent = (isTls ? https : http).request(
+      url,
+      {
+        method,
+        headers: {
+          ...headers,
+          // Certificates hardly shrink, and a bound of a compressed body is none.
+          "Accept-Encoding": "identity",
+          ...(octets === null ? {} : { "Content-Length": String(octets.length) }),
+        },
+        agent: isTls ? this.#agentOf(request.trust, request.checkPeer) : this.#plain,
+        signal,
+      },
+      (response) => {
+        readBody(response, maxBytes)
+          .then((text) => resolve(responseOf(response, text)), reject)
+          .finally(() => response.destroy());
+      },
+    );
+    // A server that is gone without a word is noticed by probes, also during a blocking query.
+    sent.on("socket", (socket) => {
+      socket.setKeepAlive(true, 10_000);
+    });
+    sent.on("error", reject);
+    sent.end(octets ?? undefined);
+    return promise;
+  }
+
+  #agentOf(trust: Trust, checkPeer: CheckPeer): https.Agent {
+    const agent = this.#agents.get(trust) ?? makeAgent(trust, checkPeer);
+    this.#agents.delete(trust);
+    this.#agents.set(trust, agent);
+    for (const [oldest, retired] of this.#agents) {
+      if (this.#agents.size <= MAX_TRUSTS) break;
+      this.#agents.delete(oldest);
+      retire(retired);
+    }
+    return agent;
+  }
+}
+
+function makeAgent(trust: Trust, checkPeer: CheckPeer): https.Agent {
+  // A resumed session is not checked again (node:_tls_wrap): there are none.
+  const options = { keepAlive: true, timeout: 0, maxCachedSessions: 0 };
+  if (trust.kind === "none") return new https.Agent({ ...options, rejectUnauthorized: false });
+  return new https.Agent({
+    ...options,
+    rejectUnauthorized: true,
+    minVersion: "TLSv1.2",
+    ca: trust.anchors.map((der) => certificatePem(der)),
+    checkServerIdentity(host, certificate) {
+      // Returned and never thrown: Bun goes on after an exception, and Node ends.
+      try {
+        if (trust.kind === "host") {
+          const mismatch = checkServerIdentity(host, certificate);
+          if (mismatch !== undefined)
+            return new TransportError("tls", `has a certificate for another name than ${host}`);
+        }
+        checkPeer(new Uint8Array(certificate.raw));
+        return undefined;
+      } catch (error) {
+        return error instanceof TransportError
+          ? error
+          : new TransportError("tls", "has a certificate that cannot be checked", error);
+      }
+    },
+  });
+}
+
+/** Lets running requests end, and closes idle connections. */
+function retire(agent: https.Agent): void {
+  agent.maxFreeSockets = 0;
+  for (const socket of Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? []))
+    socket.destroy();
+}
+
+/** @throws {TransportError} @throws {Error} of the runtime */
+async function readBody(response: http.IncomingMessage, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of response as AsyncIterable<Bytes>) {
+    total += chunk.length;
+    if (total > maxBytes)
+      throw new TransportError("too_long", `answered more than ${maxBytes} octets`);
+    chunks.push(chunk);
+  }
+  if (!response.complete) throw new TransportError("connect", "closed the connection too early");
+  try {
+    return fromUtf8(concat(...chunks));
+  } catch (error) {
+    throw new TransportError("malformed", "answered text that is not UTF-8", error);
+  }
+}
+
+function responseOf(response: http.IncomingMessage, body: string): TransportResponse {
+  return {
+    status: response.statusCode ?? 0,
+    header: (name) => {
+      const value = response.headers[name];
+      return (Array.isArray(value) ? value[0] : value) ?? null;
+    },
+    body,
+  };
+}
+
+/** Errors of verification have codes of OpenSSL's, those of handshakes Node's. */
+const TLS_CODE =
+  /^(?:CERT_|ERR_TLS|ERR_SSL|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|EPROTO|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|CRL_|UNSPECIFIED|PATH_LENGTH)/;
+
+function transportError(error: unknown): TransportError {
+  if (error instanceof TransportError) return error;
+  const code =
+    error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+  if (TLS_CODE.test(code)) return new TransportError("tls", `cannot be verified (${code})`, error);
+  if (code.startsWith("HPE_"))
+    return new TransportError("malformed", `did not answer in HTTP (${code})`, error);
+  return new TransportError("connect", `cannot be reached (${code || "connection failed"})`, error);
+}

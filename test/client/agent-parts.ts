@@ -1,0 +1,118 @@
+/**
+ * The parts of an agent, composed as the agent composes them, against servers on real sockets.
+ * @module
+ */
+import { Alarms } from "../../src/client/alarms.ts";
+import { CaApi } from "../../src/client/ca-api.ts";
+import type { Cache } from "../../src/client/cache.ts";
+import type { Credentials } from "../../src/client/credentials.ts";
+import type { LeafIdentity } from "../../src/client/leaf-check.ts";
+import { LeafSource } from "../../src/client/leaf-source.ts";
+import { NodeTransport } from "../../src/client/node/transport.ts";
+import { RootsSource } from "../../src/client/roots-source.ts";
+import { ServerPool } from "../../src/client/server-pool.ts";
+import { ServerTrust, type ServerTrustOptions } from "../../src/client/server-trust.ts";
+import type { Source } from "../../src/client/source.ts";
+import type { Clock, Random } from "../../src/core/ports/clock.ts";
+import type { Log, LogFields } from "../../src/core/ports/log.ts";
+import { processClock, systemRandom } from "../../src/entry/system.ts";
+
+/** A log that keeps its lines. */
+export class LogBook implements Log {
+  readonly lines: { readonly message: string; readonly fields: LogFields | undefined }[] = [];
+  readonly debug = this.#write.bind(this);
+  readonly info = this.#write.bind(this);
+  readonly warn = this.#write.bind(this);
+  readonly error = this.#write.bind(this);
+
+  #write(message: string, fields?: LogFields): void {
+    this.lines.push({ message, fields });
+  }
+
+  /** Everything that was logged. */
+  get text(): string {
+    return this.lines.map((line) => JSON.stringify(line)).join("\n");
+  }
+}
+
+export interface PartsOptions extends Partial<ServerTrustOptions> {
+  readonly servers: readonly string[];
+  readonly cache?: Cache;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly credentials?: (api: CaApi, clock: Clock, log: Log) => Credentials;
+}
+
+/** The parts that the identities of one agent share. */
+export class Parts {
+  readonly log = new LogBook();
+  readonly pool: ServerPool;
+  readonly api: CaApi;
+  readonly roots: RootsSource;
+  readonly alarms: Alarms;
+  readonly clock: Clock;
+  readonly credentials: Credentials | null;
+  readonly #options: PartsOptions;
+  readonly #leaves: LeafSource[] = [];
+
+  constructor(options: PartsOptions) {
+    const { clock = processClock, random = systemRandom, cache = null } = options;
+    const { readCaFile = null, pin = null, datacenter = null, servers } = options;
+    const { log } = this;
+    this.#options = options;
+    this.clock = clock;
+    this.alarms = new Alarms(clock);
+    const trust = new ServerTrust({ readCaFile, pin, datacenter });
+    const transport = new NodeTransport();
+    this.pool = new ServerPool({ servers, trust, transport, clock, random, log });
+    this.api = new CaApi(this.pool);
+    this.roots = new RootsSource({ pool: this.pool, api: this.api, cache, clock, random, log });
+    this.credentials = options.credentials?.(this.api, clock, log) ?? null;
+  }
+
+  leaf(identity: Partial<LeafIdentity>, credentials = this.credentials): LeafSource {
+    const { random = systemRandom, cache = null } = this.#options;
+    const { api, pool, roots, alarms, clock, log } = this;
+    const source = new LeafSource({
+      identity: {
+        service: "web",
+        dnsNames: [],
+        ipAddresses: [],
+        ttlMs: null,
+        datacenter: "dc1",
+        ...identity,
+      },
+      ...{ api, pool, roots, credentials, cache, alarms, clock, random, log },
+    });
+    this.#leaves.push(source);
+    return source;
+  }
+
+  async close(): Promise<void> {
+    for (const leaf of this.#leaves) await leaf.close();
+    await this.roots.close();
+    await this.credentials?.close();
+    this.pool.close();
+  }
+}
+
+/** Waits until a source has a value that fits. */
+export function until<T>(
+  source: Source<T>,
+  fits: (value: T | null) => boolean = (value) => value !== null,
+): Promise<T | null> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!fits(source.current)) return;
+      end();
+      resolve(source.current);
+    };
+    const end = source.subscribe(look);
+    look();
+  });
+}
+
+/** Waits until a condition holds, which is looked at every few milliseconds. */
+export async function eventually(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
