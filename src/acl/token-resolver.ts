@@ -12,6 +12,7 @@ import {
   type Authorization,
   type Authorizer,
   type Resource,
+  type TokenIdentity,
 } from "../core/acl/authorizer.ts";
 import type { AclPolicy, Entry, Token } from "../core/acl/types.ts";
 import { sha256 } from "../core/bytes.ts";
@@ -82,7 +83,7 @@ export interface ResolverOptions {
 export class TokenResolver implements Authorizer {
   readonly defaultPolicy: "allow" | "deny";
   readonly #replica: AclReplica;
-  readonly #datacenter: string;
+  readonly datacenter: string;
   readonly #clock: Clock;
   readonly #maxStalenessMs: number | null;
   readonly #memory: ResolverMemory;
@@ -90,7 +91,7 @@ export class TokenResolver implements Authorizer {
   constructor(options: ResolverOptions) {
     this.defaultPolicy = options.defaultPolicy;
     this.#replica = options.replica;
-    this.#datacenter = options.datacenter;
+    this.datacenter = options.datacenter;
     this.#clock = options.clock;
     this.#maxStalenessMs = options.maxStalenessMs;
     this.#memory = options.memory;
@@ -161,11 +162,10 @@ export class TokenResolver implements Authorizer {
     // The tokens of a deleted auth method are void at once and for good.
     if (entry === undefined || isOrphaned(entry, authMethods.get(entry.value.authMethod ?? "")))
       throw unknownToken();
-    const { accessorId } = entry.value;
     const authorization =
       before?.entry === entry && before.policyRevision === policyRevision
         ? before.authorization
-        : new TokenAuthorization(accessorId, this.#compile(entry.value), this.defaultPolicy);
+        : new TokenAuthorization(entry.value, this.#compile(entry.value), this);
     return { entry, authorization, revision, policyRevision };
   }
 
@@ -182,10 +182,10 @@ export class TokenResolver implements Authorizer {
     const rules = new CompiledRules([
       ...policies.flatMap((id) => this.#rulesOf(id)),
       ...serviceIdentities
-        .filter(({ datacenters }) => this.#isHere(datacenters))
+        .filter(({ datacenters }) => isIn(this.datacenter, datacenters))
         .flatMap(({ serviceName }) => serviceIdentityRules(serviceName)),
       ...nodeIdentities
-        .filter(({ datacenter }) => datacenter === this.#datacenter)
+        .filter(({ datacenter }) => datacenter === this.datacenter)
         .flatMap(({ nodeName }) => nodeIdentityRules(nodeName)),
     ]);
     compiled.rules.set(links, rules);
@@ -203,25 +203,28 @@ export class TokenResolver implements Authorizer {
     const entry = this.#replica.policies.get(policyId);
     // Consul: a link to a deleted policy grants nothing.
     if (entry === undefined) parsed.delete(policyId);
-    if (entry === undefined || !this.#isHere(entry.value.datacenters)) return [];
+    if (entry === undefined || !isIn(this.datacenter, entry.value.datacenters)) return [];
     const before = parsed.get(policyId);
     if (before?.entry === entry) return before.rules;
     const rules = readRules(entry.value.rules);
     parsed.set(policyId, { entry, rules });
     return rules;
   }
+}
 
-  #isHere(datacenters: readonly string[]): boolean {
-    return datacenters.length === 0 || datacenters.includes(this.#datacenter);
-  }
+/** @param datacenters empty for all. */
+function isIn(datacenter: string, datacenters: readonly string[]): boolean {
+  return datacenters.length === 0 || datacenters.includes(datacenter);
 }
 
 /** It refers to nothing of the resolver that created it, which may be gone before it is. */
 class TokenAuthorization implements Authorization {
   readonly accessorId: string;
   readonly anonymous: boolean;
+  readonly #token: Pick<Token, "serviceIdentities" | "nodeIdentities">;
   readonly #rules: CompiledRules;
   readonly #defaultPolicy: "allow" | "deny";
+  readonly #datacenter: string;
   /** The last question and its answer: most tokens ask for one thing, again and again. */
   #last: {
     readonly resource: Resource;
@@ -230,11 +233,32 @@ class TokenAuthorization implements Authorization {
     readonly allowed: boolean;
   } | null = null;
 
-  constructor(accessorId: string, rules: CompiledRules, defaultPolicy: "allow" | "deny") {
-    this.accessorId = accessorId;
-    this.anonymous = accessorId === ANONYMOUS.accessorId;
+  constructor(
+    token: Token,
+    rules: CompiledRules,
+    { defaultPolicy, datacenter }: Pick<TokenResolver, "defaultPolicy" | "datacenter">,
+  ) {
+    this.accessorId = token.accessorId;
+    this.anonymous = token.accessorId === ANONYMOUS.accessorId;
+    this.#token = token;
     this.#rules = rules;
     this.#defaultPolicy = defaultPolicy;
+    this.#datacenter = datacenter;
+  }
+
+  get identities(): readonly TokenIdentity[] {
+    if (this.anonymous) return [];
+    const { serviceIdentities, nodeIdentities } = this.#token;
+    const services = serviceIdentities
+      .filter(({ datacenters }) => isIn(this.#datacenter, datacenters))
+      .map(({ serviceName }) => serviceName);
+    const nodes = nodeIdentities
+      .filter(({ datacenter }) => datacenter === this.#datacenter)
+      .map(({ nodeName }) => nodeName);
+    return [
+      ...Array.from(new Set(services), (name) => ({ kind: "service", name }) as const),
+      ...Array.from(new Set(nodes), (name) => ({ kind: "node", name }) as const),
+    ];
   }
 
   allows(resource: Resource, level: AccessLevel, name = ""): boolean {

@@ -1,6 +1,7 @@
 /**
- * What a request for a leaf asks for: its CSR, in the body. Which form a CSR has is seen from the
- * body, since clients send the same form with many media types.
+ * What a request for a leaf asks for: its CSR, in the body, and the service, in JSON or in the query.
+ * Which form a CSR has is seen from the body, since clients send the same form with many media
+ * types.
  * @module
  */
 import { type Json, readJson } from "../consul/go-json.ts";
@@ -16,10 +17,12 @@ import type { Call } from "./route.ts";
 export interface LeafRequest {
   /** PEM, or text that the parser of CSRs will refuse. */
   readonly csr: string;
+  /** The name of the service that the leaf is for, unchecked; null if the request names none. */
+  readonly service: string | null;
 }
 
 /** The keys that a body in JSON may have, in any case. */
-const KEYS = ["CSR"] as const;
+const KEYS = ["CSR", "Service"] as const;
 type Fields = ReadonlyMap<(typeof KEYS)[number], Json>;
 
 /**
@@ -36,18 +39,19 @@ export async function readLeafRequest(
   const maxRaw = Math.min(maxBytes, MAX_CSR_LENGTH);
   // In JSON each line end takes two characters. Only the media type of CSRs excludes JSON.
   const bytes = await bodies.bytes(call.request, form === "csr" ? maxRaw : maxBytes);
-  if (isDer(bytes)) return { csr: writePem(CSR_LABEL, bytes) };
+  const service = call.query().params.get("service") ?? null;
+  if (isDer(bytes)) return { csr: writePem(CSR_LABEL, bytes), service };
   // PowerShell's ">" writes UTF-16 with a byte order mark.
   if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff))
     throw malformed("the body is text in UTF-16; send it in UTF-8");
   const text = new TextDecoder().decode(bytes);
   if (form === "json" || text.trimStart().startsWith("{")) {
     const fields = fieldsOf(text);
-    return { csr: csrOfField(fields) };
+    return { csr: csrOfField(fields), service: serviceOf(fields, service) };
   }
   if (bytes.length > maxRaw) throw tooLarge(maxRaw);
   const remedy = "send the file as it is, with curl --data-binary @FILE in place of -d";
-  return { csr: csrOfText(text, remedy) };
+  return { csr: csrOfText(text, remedy), service };
 }
 
 /** The PEM label of a CSR (RFC 7468 section 7). */
@@ -95,6 +99,31 @@ function csrOfField(fields: Fields): string {
   if (value === undefined) throw malformed(`the body has no CSR; ${JSON_FORM}`);
   if (typeof value !== "string") throw malformed(`the body's CSR is not a string; ${JSON_FORM}`);
   return csrOfText(value, "write each of them as \\n in the JSON string");
+}
+
+/**
+ * The service of a body, or that of the query.
+ * @throws {RequestError} `request_malformed` if they differ
+ */
+function serviceOf(fields: Fields, ofQuery: string | null): string | null {
+  const value = fields.get("Service");
+  if (value === undefined) return ofQuery;
+  if (typeof value !== "string")
+    throw new RequestError(
+      "request_malformed",
+      "Cannot read request: Service in the body is not a string",
+    );
+  if (ofQuery !== null && ofQuery !== value)
+    throw new RequestError(
+      "request_malformed",
+      `Cannot read request: the query names the service ${quoted(ofQuery)}, and the body ${quoted(value)}`,
+    );
+  return value;
+}
+
+/** A text of the caller, for an error. */
+function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, 256));
 }
 
 /** @param remedy for lost line ends. */

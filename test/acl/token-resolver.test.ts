@@ -177,6 +177,32 @@ describe("TokenResolver", () => {
       ["node", "n2", false],
     ] as const)
       assert.equal(caller.allows(resource, "write", name), expected, `${resource} ${name}`);
+    assert.deepEqual(caller.identities, [
+      { kind: "service", name: "web" },
+      { kind: "node", name: "n1" },
+    ]);
+  });
+
+  it("identities has each identity of a token once, and none of a policy or of the anonymous token", async () => {
+    const access = await createTestAccess();
+    const policy = await access.addPolicy('service "api" { policy = "write" }');
+    const { secret } = await access.addToken({
+      policies: [policy.id],
+      serviceIdentities: [
+        { serviceName: "web", datacenters: [] },
+        { serviceName: "web", datacenters: ["dc1"] },
+      ],
+    });
+    assert.deepEqual((await ask(access.authorizer, secret)).identities, [
+      { kind: "service", name: "web" },
+    ]);
+    const manager = await access.addToken({ policies: [GLOBAL_MANAGEMENT.id] });
+    assert.deepEqual((await ask(access.authorizer, manager.secret)).identities, []);
+    await access.addToken({
+      accessorId: ANONYMOUS.accessorId,
+      serviceIdentities: [{ serviceName: "web", datacenters: [] }],
+    });
+    assert.deepEqual((await ask(access.authorizer, null)).identities, []);
   });
 
   it("allows() grants everything to the builtin policy, and acl permissions never by the default policy", async () => {

@@ -278,8 +278,12 @@ export function badIdentities(trustDomain: string): BadRequest[] {
   });
   const form = (uri: string) => `SPIFFE ID is not in the expected format: ${uri}`;
   return [
-    ask("no names at all", null, "CSR SAN contains an invalid number of URIs: 0"),
-    ask("no URI", "DNS:web", "CSR SAN contains an invalid number of URIs: 0"),
+    ask(
+      "no names at all",
+      null,
+      /^CSR SAN contains an invalid number of URIs: 0; name the service/,
+    ),
+    ask("no URI", "DNS:web", /^CSR SAN contains an invalid number of URIs: 0; name the service/),
     ask(
       "two URIs",
       `URI:${web},URI:${id("/ns/default/dc/dc1/svc/api")}`,

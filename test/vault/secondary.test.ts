@@ -105,7 +105,7 @@ async function signed(provider: Provider, ca: TestCa): Promise<string> {
   const { key, uri } = readCsr(csr);
   const now = ca.clock.now().getTime();
   const draft = provider.template.encode({
-    uri,
+    uri: uri ?? assert.fail(),
     dnsNames: [],
     ipAddresses: [],
     serial: createSerials(systemRandom)(),

@@ -18,9 +18,20 @@ export type AccessLevel = "read" | "write";
 /** What a rule can be about. `acl`, `operator` and `mesh` have no names. */
 export type Resource = "service" | "node" | "agent" | "acl" | "operator" | "mesh";
 
+/** A service or a node that a token was made for. */
+export interface TokenIdentity {
+  readonly kind: "service" | "node";
+  readonly name: string;
+}
+
 /** What the token of a caller permits. */
 export interface Authorization {
   readonly accessorId: string;
+  /**
+   * The service identities of the token, then its node identities, of this datacenter, each once.
+   * The anonymous token has none.
+   */
+  readonly identities: readonly TokenIdentity[];
   /** Whether the request has no token, or the anonymous one. */
   readonly anonymous: boolean;
   /** @param name empty for `acl`, `operator` and `mesh`. */

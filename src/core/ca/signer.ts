@@ -10,7 +10,7 @@ import { type Audit, type AuditRecord, type Caller, NOBODY } from "../ports/audi
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { Provider } from "../ports/provider.ts";
-import { formatSpiffeId, type LeafId, parseSpiffeId } from "../spiffe/id.ts";
+import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
 import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
@@ -25,7 +25,7 @@ import {
   type ServerNames,
 } from "../x509/leaf.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
-import { requireLeafId } from "./leaf-identity.ts";
+import { type IdentitySource, mayLackUri, requestedId, requireLeafId } from "./leaf-identity.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -73,7 +73,7 @@ interface LeafSignerOptions {
   readonly snapshot: () => Snapshot;
 }
 
-export interface SignOptions {
+export interface SignOptions extends IdentitySource {
   /** @default "issue" */
   readonly priority?: Priority;
   /** @default NOBODY */
@@ -119,7 +119,7 @@ export class LeafSigner {
 
   /**
    * Signs one CSR, in PEM.
-   * @throws {CaError} those of `readCsr`, `parseSpiffeId`, `leafNames`, `verifyProof`, the limiter,
+   * @throws {CaError} those of `readCsr`, `requestedId`, `requireLeafId`, `leafNames`, `verifyProof`, the limiter,
    * `permit` and the provider.
    */
   async sign(csr: string, options: SignOptions = NO_OPTIONS): Promise<IssuedLeaf> {
@@ -163,12 +163,13 @@ export class LeafSigner {
     let working = true;
     try {
       if (authenticate !== undefined) await authenticate(snapshot);
-      const request = readCsr(csr);
+      const request = readCsr(csr, mayLackUri(options));
       progress.uri = request.uri;
       requireKeyIsNotOurs(request, snapshot);
-      const named = parseSpiffeId(request.uri);
+      const scope = { trustDomain: snapshot.state.trustDomain, datacenter };
+      const named = requestedId(request.uri, options, scope);
       progress.uri = formatSpiffeId(named);
-      const id = requireLeafId(named, { trustDomain: snapshot.state.trustDomain, datacenter });
+      const id = requireLeafId(named, scope, options.service);
       const leaf: RequestedLeaf = { id, uri: progress.uri, spki: request.key.spki };
       const permitted = permit?.(leaf);
       if (permitted !== undefined) await permitted;

@@ -78,7 +78,8 @@ function malformed(message: string): RequestError {
   return new RequestError("spiffe_id_malformed", message);
 }
 
-interface InDatacenter {
+/** The part of the mesh that an identity is in. */
+export interface InDatacenter {
   readonly trustDomain: string;
   readonly datacenter: string;
 }
@@ -177,6 +178,36 @@ export function requireDefaultScope(id: LeafId): void {
       "profile_violation",
       `Non default partition is supported in Enterprise only.Provided partition is ${id.partition}`,
     );
+}
+
+/**
+ * The ID of a service in the default namespace and partition.
+ * @throws {RequestError} `spiffe_id_malformed` for a name that no SPIFFE ID carries
+ */
+export function serviceId(scope: InDatacenter, service: string): LeafId {
+  const { trustDomain, datacenter } = scope;
+  return {
+    kind: "service",
+    trustDomain,
+    partition: DEFAULT_PARTITION,
+    namespace: DEFAULT_NAMESPACE,
+    datacenter,
+    service: requireSegment(service, "service"),
+  };
+}
+
+/**
+ * The ID of the agent of a node in the default partition.
+ * @throws {RequestError} `spiffe_id_malformed` for a name that no SPIFFE ID carries
+ */
+export function agentId({ trustDomain, datacenter }: InDatacenter, node: string): LeafId {
+  return {
+    kind: "agent",
+    trustDomain,
+    partition: DEFAULT_PARTITION,
+    datacenter,
+    node: requireSegment(node, "node"),
+  };
 }
 
 /** The fixed words of a path; null in place of a name. */

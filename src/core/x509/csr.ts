@@ -35,8 +35,8 @@ export const MAX_CSR_LENGTH = 16 * 1024;
 /** A request whose format, key and subject names were checked; its proof of possession was not. */
 export interface CertificateRequest {
   readonly key: PublicKeyInfo;
-  /** The one URI subject name. */
-  readonly uri: string;
+  /** The one URI subject name; null if the request has none and need not have one. */
+  readonly uri: string | null;
   readonly dnsNames: readonly string[];
   /** Four or sixteen octets each. */
   readonly ipAddresses: readonly Bytes[];
@@ -54,9 +54,10 @@ const SUBJECT_ALT_NAME = oidContent(OID.subjectAltName);
 
 /**
  * Reads one PEM request.
+ * @param mayLackUri whether it may have no URI, whose identity is then known otherwise.
  * @throws {RequestError} `csr_malformed`, also for a key of a kind that is not accepted; `too_large`.
  */
-export function readCsr(pem: string): CertificateRequest {
+export function readCsr(pem: string, mayLackUri = false): CertificateRequest {
   if (pem.length > MAX_CSR_LENGTH)
     throw new RequestError(
       "too_large",
@@ -70,7 +71,7 @@ export function readCsr(pem: string): CertificateRequest {
       throw new FormatError("first PEM-block should be CERTIFICATE REQUEST type");
     if (blocks.length > 1) throw new FormatError("there must be exactly one PEM block");
     if (block.hasHeaders) throw new FormatError("the PEM block must have no headers");
-    return readCsrDer(block.bytes);
+    return readCsrDer(block.bytes, mayLackUri);
   } catch (error) {
     if (error instanceof FormatError)
       throw new RequestError("csr_malformed", `Cannot read CSR: ${error.message}`);
@@ -83,7 +84,7 @@ export function readCsr(pem: string): CertificateRequest {
  * @throws {FormatError} with "it" or "its" for the CSR as subject. @throws {RequestError}
  * `csr_malformed` if Consul has a text of its own.
  */
-export function readCsrDer(der: Bytes): CertificateRequest {
+export function readCsrDer(der: Bytes, mayLackUri = false): CertificateRequest {
   const walk: Walk = {
     part: "it",
     uris: [],
@@ -93,13 +94,13 @@ export function readCsrDer(der: Bytes): CertificateRequest {
     asked: null,
   };
   try {
-    return readParts(der, walk);
+    return readParts(der, walk, mayLackUri);
   } catch (error) {
     throw inWords(walk.part, error);
   }
 }
 
-function readParts(der: Bytes, walk: Walk): CertificateRequest {
+function readParts(der: Bytes, walk: Walk, mayLackUri: boolean): CertificateRequest {
   const request = new DerReader(der).enterLast(TAG.sequence);
   const info = request.enter(TAG.sequence);
   const signed = request.element();
@@ -130,19 +131,20 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
     throw new FormatError(`its signature algorithm does not fit its ${key.type} key`);
   const { uris, dnsNames, ipAddresses, emails } = walk;
   // Consul's texts, which its users search for (agent/consul/leader_connect_ca.go).
-  if (uris.length !== 1)
+  const [uri = null] = uris;
+  if (uris.length > 1 || (uri === null && !mayLackUri))
     throw new RequestError(
       "csr_malformed",
       `CSR SAN contains an invalid number of URIs: ${uris.length}`,
     );
-  if ((uris[0] as string).length > MAX_URI_LENGTH)
+  if (uri !== null && uri.length > MAX_URI_LENGTH)
     throw new RequestError(
       "csr_malformed",
       `Cannot read CSR: its URI is longer than ${MAX_URI_LENGTH} characters`,
     );
   if (emails > 0)
     throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
-  return { key, uri: uris[0] as string, dnsNames, ipAddresses, signed, scheme, signature };
+  return { key, uri, dnsNames, ipAddresses, signed, scheme, signature };
 }
 
 /**

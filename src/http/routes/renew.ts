@@ -10,6 +10,7 @@ import { FormatError, InvariantError, RequestError, readOrNull } from "../../cor
 import { readPem } from "../../core/pem.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { ReadRenewalToken } from "../../core/ports/renewal-token.ts";
+import { parseSpiffeId } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { readLeafRequest } from "../leaf-request.ts";
@@ -34,18 +35,18 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
   const { ca, control, bodies, maxBody, clock } = options;
   const renew = endpoint("public", async (call) => {
     ca.requireRoom("renewal");
-    const { csr } = await readLeafRequest(call, bodies, maxBody);
+    const { csr, service } = await readLeafRequest(call, bodies, maxBody);
     let proven: Proven | null = null;
     const renewed = await ca.sign(csr, {
       priority: "renewal",
       caller: call.caller,
+      service,
+      ownIdentity: () => parseSpiffeId(required(proven).identity),
       async authenticate(snapshot) {
         proven = await provenLeaf(call, csr, snapshot, options);
       },
       async permit({ uri, spki }) {
-        if (proven === null)
-          throw new InvariantError("A renewal was decided before its proof was verified");
-        const { leaf, identity, under } = proven;
+        const { leaf, identity, under } = required(proven);
         // The leaf's root may have been abandoned while the request was queued.
         const { state } = ca.require();
         if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
@@ -64,6 +65,11 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
     return leafResponse(call, renewed);
   });
   return [caRoute("/v1/connect/ca/renew", { PUT: renew })];
+}
+
+function required(proven: Proven | null): Proven {
+  if (proven !== null) return proven;
+  throw new InvariantError("A renewal was decided before its proof was verified");
 }
 
 /**

@@ -8,8 +8,8 @@ import type { Acl } from "../../core/acl/ports.ts";
 import type { DenylistEntry } from "../../core/acl/types.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
-import { DeniedError } from "../../core/errors.ts";
-import type { LeafId } from "../../core/spiffe/id.ts";
+import { DeniedError, RequestError } from "../../core/errors.ts";
+import { agentId, type InDatacenter, type LeafId, serviceId } from "../../core/spiffe/id.ts";
 import { readLeafRequest } from "../leaf-request.ts";
 import type { BodyReader } from "../request-body.ts";
 import { secretOf } from "../request-token.ts";
@@ -29,11 +29,46 @@ export function signRoutes({ ca, control, bodies, maxBody }: SignRouteOptions): 
   const sign = endpoint("identity", async (call) => {
     // Load is shed before the body is read, when it is cheapest.
     ca.requireRoom("issue");
-    const { csr } = await readLeafRequest(call, bodies, maxBody);
+    const { csr, service } = await readLeafRequest(call, bodies, maxBody);
     const permit = permitOf(call, control);
-    return leafResponse(call, await ca.sign(csr, { caller: call.caller, permit }));
+    const ownIdentity = (scope: InDatacenter) => identityOf(call.authorized, scope);
+    const leaf = await ca.sign(csr, { caller: call.caller, service, ownIdentity, permit });
+    return leafResponse(call, leaf);
   });
   return [caRoute("/v1/connect/ca/sign", { PUT: sign, POST: sign })];
+}
+
+/** How many identities of a token an error names. */
+const MAX_NAMED = 10;
+
+/**
+ * The one identity of a token, for a CSR without a URI in a request that names no service.
+ * @param caller null if access control is off.
+ * @throws {RequestError} `csr_malformed` if the token has none or several
+ */
+function identityOf(caller: Authorization | null, scope: InDatacenter): LeafId {
+  const identities = caller?.identities ?? [];
+  const [identity] = identities;
+  const remedy = 'name the service with ?service= or "Service" in JSON';
+  if (identity === undefined) {
+    const token = caller === null ? "" : ", use a token with one service identity or node identity";
+    // Consul's text (agent/consul/leader_connect_ca.go), and what to do.
+    throw new RequestError(
+      "csr_malformed",
+      `CSR SAN contains an invalid number of URIs: 0; ${remedy}${token}, or put the SPIFFE ID into the CSR as URI`,
+    );
+  }
+  if (identities.length > 1) {
+    const names = identities.map(({ kind, name }) => `${kind} ${JSON.stringify(name)}`);
+    const more = names.length > MAX_NAMED ? ` and ${names.length - MAX_NAMED} more` : "";
+    throw new RequestError(
+      "csr_malformed",
+      `Cannot sign leaf: the CSR has no URI, and the token has several identities: ${names.slice(0, MAX_NAMED).join(", ")}${more}; ${remedy}, or put the SPIFFE ID into the CSR as URI`,
+    );
+  }
+  return identity.kind === "service"
+    ? serviceId(scope, identity.name)
+    : agentId(scope, identity.name);
 }
 
 /** A leaf in JSON, or in PEM if the Accept header names its media type. */
