@@ -26,6 +26,8 @@ interface ClientErrorOptions {
   readonly cause?: unknown;
   /** The HTTP status, if a server answered. */
   readonly status?: number | undefined;
+  /** The server's own text, short and in one line, if it sent one. */
+  readonly text?: string | undefined;
   /** In how many milliseconds a retry may succeed. */
   readonly retryAfterMs?: number | undefined;
 }
@@ -34,6 +36,7 @@ interface ClientErrorOptions {
 export class ClientError extends Error {
   readonly code: ClientErrorCode;
   readonly status: number | undefined;
+  readonly text: string | undefined;
   readonly retryAfterMs: number | undefined;
 
   constructor(code: ClientErrorCode, message: string, options: ClientErrorOptions = {}) {
@@ -41,6 +44,7 @@ export class ClientError extends Error {
     this.name = "ClientError";
     this.code = code;
     this.status = options.status;
+    this.text = options.text;
     this.retryAfterMs = options.retryAfterMs;
   }
 }

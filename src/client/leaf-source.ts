@@ -60,7 +60,7 @@ export class LeafSource implements Source<X509Svid> {
   #nextAt: Date | null = null;
   #attempt: Promise<void> | null = null;
   #failures = 0;
-  #lastFailure: ClientError | null = null;
+  readonly #failure = new MutableSource<ClientError>();
   #problem: string | null = null;
   #detour: string | null = null;
   #started = false;
@@ -97,6 +97,11 @@ export class LeafSource implements Source<X509Svid> {
     const own = this.#problem ?? early ?? this.#detour;
     const clockProblem = pool.clockProblem;
     return own === null || clockProblem === null ? own : `${own}; ${clockProblem}`;
+  }
+
+  /** Why the last request failed; null after success, and of a failure that is not expected. */
+  get failure(): Source<ClientError> {
+    return this.#failure;
   }
 
   /** When the next request is due, or null while one is running or there are no roots. */
@@ -272,7 +277,8 @@ export class LeafSource implements Source<X509Svid> {
       if (signal.aborted) return null;
       const recovered = this.#failures > 0;
       this.#failures = 0;
-      this.#problem = this.#lastFailure = null;
+      this.#problem = null;
+      this.#failure.set(null);
       this.#noteDetour(obtained.detour);
       this.#issued++;
       this.#publish(leaf, under);
@@ -346,7 +352,6 @@ export class LeafSource implements Source<X509Svid> {
     const { identity, log } = this.#options;
     this.#failures++;
     this.#failed++;
-    this.#lastFailure = error instanceof ClientError ? error : null;
     const reason = clientReason(error);
     const problem = `No new leaf for ${this.#name}: ${reason}`;
     if (problem !== this.#problem)
@@ -357,11 +362,12 @@ export class LeafSource implements Source<X509Svid> {
         { service: identity.service, reason, until: this.current?.notAfter.toISOString() ?? null },
       );
     this.#problem = problem;
+    this.#failure.set(error instanceof ClientError ? error : null);
   }
 
   /** A server answers again: what failed for its absence is repeated before its backoff ends. */
   #recovered(): void {
-    const { code } = this.#lastFailure ?? {};
+    const { code } = this.#failure.current ?? {};
     if (this.#failures === 0 || this.#attempt !== null) return;
     if (code !== "unreachable" && code !== "untrusted" && code !== "credentials_unavailable")
       return;

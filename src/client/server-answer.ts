@@ -60,17 +60,19 @@ export function readAnswer<T>(
   if (status === 401 || status === 403)
     throw new ClientError("refused", `The CA server ${origin} refused (${status})${says}`, {
       status,
+      text,
     });
   if (REJECTIONS.includes(status))
     throw new ClientError(
       "rejected",
       `The CA server ${origin} rejected the request (${status})${says}`,
-      { status },
+      { status, text },
     );
   // To ask another server would go round the limit; a read may.
   if (status === 429 && method !== "GET")
     throw new ClientError("limited", `The CA server ${origin} limits the rate of requests (429)`, {
       status,
+      text,
       retryAfterMs: after,
     });
   const redirect = status >= 300 && status < 400 ? ", a redirect, which is not followed" : "";

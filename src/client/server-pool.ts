@@ -72,6 +72,7 @@ export class ServerPool {
   #preferred: Member;
   #reachable: boolean | null = null;
   #lastContact: Date | null = null;
+  #lostAt: Date | null = null;
   #problem: string | null = null;
 
   /** @throws {FormatError} if an address is malformed, or needs a CA file or a pin */
@@ -92,6 +93,11 @@ export class ServerPool {
   /** Whether the last request got an answer; null before the first. */
   get reachable(): boolean | null {
     return this.#reachable;
+  }
+
+  /** Since when no server answers; null if one does, and before the first answer. */
+  get lostAt(): Date | null {
+    return this.#lostAt;
   }
 
   /** Why no server can be used, or null. */
@@ -221,6 +227,7 @@ export class ServerPool {
     this.#preferred = member;
     const recovered = this.#reachable === false;
     this.#reachable = true;
+    this.#lostAt = null;
     this.#problem = null;
     this.#lastContact = clock.now();
     if (!recovered) return;
@@ -237,6 +244,7 @@ export class ServerPool {
         reason: reasons,
       });
     this.#reachable = false;
+    this.#lostAt ??= this.#options.clock.now();
     this.#problem = problem;
     const waits = faults.flatMap(({ retryAfterMs }) => retryAfterMs ?? []);
     const untrusted = faults.some((fault) => fault.untrusted);

@@ -26,7 +26,9 @@ function typeError(goName: string, goTypeName: string) {
     const kind = goKind(input as Json);
     // encoding/json adds a number that is out of range.
     const literal = goTypeName === "uint64" && kind === "number" ? ` ${input}` : "";
-    return `json: cannot unmarshal ${kind}${literal} into Go struct field .${goName} of type ${goTypeName}`;
+    // A field may be named with its struct, as Go does for structs that have a name.
+    const field = goName.includes(".") ? goName : `.${goName}`;
+    return `json: cannot unmarshal ${kind}${literal} into Go struct field ${field} of type ${goTypeName}`;
   };
 }
 

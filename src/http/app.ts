@@ -7,7 +7,7 @@ import { Watchers } from "./blocking.ts";
 import type { AppOptions } from "./options.ts";
 import { type Bindings, Pipeline } from "./pipeline.ts";
 import { BodyReader } from "./request-body.ts";
-import { COMMON, text, unknownPath, withRequestId } from "./responses.ts";
+import { requestRefusal, unknownPath, withRequestId } from "./responses.ts";
 import type { RequestEnvironment, Route } from "./route.ts";
 import { aclRoutes } from "./routes/acl.ts";
 import { aclAuthorizeRoutes } from "./routes/acl-authorize.ts";
@@ -105,22 +105,4 @@ export class App {
     this.#pipeline.record(request, bindings, "unknown", response);
     return response;
   }
-}
-
-/** The refusal of a request before it is routed, or null. */
-function requestRefusal(
-  { url, headers }: Request,
-  { maxUrlLength }: AppOptions["limits"],
-): Response | null {
-  // The router would read the target of a CONNECT as a path.
-  if (!url.startsWith("http")) return text(400, "Request must have a Host and a path", COMMON);
-  const closing = { ...COMMON, Connection: "close" };
-  if (url.length > maxUrlLength)
-    return text(414, `URL is longer than ${maxUrlLength} characters`, closing);
-  // A message with an unknown coding must not be read further (RFC 9112 section 6.1), and not every
-  // runtime refuses it.
-  const coding = headers.get("transfer-encoding");
-  return coding === null || coding.toLowerCase() === "chunked"
-    ? null
-    : text(400, 'Transfer-Encoding must be "chunked"', closing);
 }

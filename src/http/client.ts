@@ -59,7 +59,12 @@ export function isLocal(
   // Clients elsewhere reach a proxy by a name of MESHCA_HOSTS.
   if (hostRefusal(headers.get("host"), { hosts: null, loopbackOnly }) !== null) return false;
   if (headers.get("connection")?.toLowerCase() === "close") return false;
-  return ![...headers.keys()].some((name) => FORWARDED.test(name));
+  return !isForwarded(headers);
+}
+
+/** Whether a header shows that a proxy forwarded the request. */
+export function isForwarded(headers: Headers): boolean {
+  return [...headers.keys()].some((name) => FORWARDED.test(name));
 }
 
 /**

@@ -1,11 +1,12 @@
 /**
- * Responses: common headers, bodies with and without compression, and Consul's responses to paths
- * that are no route.
+ * Responses: common headers, bodies with and without compression, and the responses to requests that
+ * no route gets.
  * @module
  */
 import { parseAccept } from "hono/utils/accept";
 import { type Json, writeJson } from "../consul/go-json.ts";
 import { type Bytes, utf8 } from "../core/bytes.ts";
+import type { HttpLimits } from "./limits.ts";
 import type { Call, ResponseBody, RouteResponse } from "./route.ts";
 
 /** Headers of every response, besides the id of the request. */
@@ -18,6 +19,14 @@ export const HEADERS = {
     deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
   },
 };
+
+/** Consul's query metadata. @param lastContactMs the age of the response without a leader. */
+export const queryMeta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
+  "X-Consul-Index": String(index),
+  "X-Consul-Knownleader": String(knownLeader),
+  "X-Consul-Lastcontact": String(lastContactMs),
+  "X-Consul-Query-Backend": "blocking-query",
+});
 
 export const TEXT = "text/plain; charset=utf-8";
 /** Octets from which on Consul compresses a body, about one Ethernet frame (gziphandler). */
@@ -113,6 +122,24 @@ export function text(
     status,
     headers: { ...headers, "Content-Length": String(bytes.length), "Content-Type": TEXT },
   });
+}
+
+/** The refusal of a request before it is routed, or null. */
+export function requestRefusal(
+  { url, headers }: Request,
+  { maxUrlLength }: Pick<HttpLimits, "maxUrlLength">,
+): Response | null {
+  // The router would read the target of a CONNECT as a path.
+  if (!url.startsWith("http")) return text(400, "Request must have a Host and a path", COMMON);
+  const closing = { ...COMMON, Connection: "close" };
+  if (url.length > maxUrlLength)
+    return text(414, `URL is longer than ${maxUrlLength} characters`, closing);
+  // A message with an unknown coding must not be read further (RFC 9112 section 6.1), and not every
+  // runtime refuses it.
+  const coding = headers.get("transfer-encoding");
+  return coding === null || coding.toLowerCase() === "chunked"
+    ? null
+    : text(400, 'Transfer-Encoding must be "chunked"', closing);
 }
 
 /**

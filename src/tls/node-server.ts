@@ -30,8 +30,8 @@ const NO_HOST = "localhost";
 export interface NodeServerOptions {
   readonly host: string;
   readonly port: number;
-  /** Of a Unix socket that is listened on in place of host and port. */
-  readonly path?: string;
+  /** Lets the server listen, in place of host and port: on a Unix socket. */
+  readonly bind?: (server: Listener) => Promise<void>;
   /** Open connections; further ones are closed at once. @default unlimited */
   readonly maxConnections?: number;
   /** Whether other processes listen on the same port. */
@@ -168,13 +168,13 @@ export class NodeServing {
 
   /** Starts to listen. @returns the port; the given one for a Unix socket @throws {Error} if the address is in use */
   async listen(server: Listener): Promise<number> {
-    const { host, port, path, shared } = this.#options;
-    const address = path === undefined ? { host, port } : { path };
+    const { host, port, shared, bind } = this.#options;
     try {
-      await new Promise<void>((resolve, reject) => {
-        server.once("error", reject);
-        server.listen({ ...address, ...(shared ? { reusePort: true } : {}) }, resolve);
-      });
+      await (bind?.(server) ??
+        new Promise<void>((resolve, reject) => {
+          server.once("error", reject);
+          server.listen({ host, port, ...(shared ? { reusePort: true } : {}) }, resolve);
+        }));
     } catch (error) {
       clearInterval(this.#sweep);
       throw error;

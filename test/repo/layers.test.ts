@@ -224,6 +224,12 @@ const RULES: readonly Rule[] = [
     ours: ["src/core/", "src/consul/", "src/schemas.ts", "src/client/"],
     packages: ["jose", "valibot"],
   },
+  // Routes in the form of the server's, which serves them too if nothing has to be checked.
+  {
+    files: "src/agent/consul-api/",
+    ours: ["src/agent/", "src/client/", "src/consul/", "src/core/", "src/http/"],
+    packages: ["hono"],
+  },
   {
     files: "src/agent/",
     ours: [
@@ -232,9 +238,13 @@ const RULES: readonly Rule[] = [
       "src/config/",
       "src/consul/",
       "src/core/",
+      "src/http/client.ts",
+      "src/http/responses.ts",
+      "src/http/route.ts",
       "src/net/",
       "src/schemas.ts",
       "src/telemetry/",
+      "src/tls/plain-server.ts",
       "src/version.ts",
     ],
     packages: ["@grpc", "bun:ffi", "hono", "node", "prom-client", "protobufjs", "valibot"],

@@ -10,7 +10,7 @@ import type { Watchers } from "../blocking.ts";
 import { rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
 import { clientKey } from "../client.ts";
 import { booleanParam, type QueryOptions, requireDatacenter } from "../query.ts";
-import { compressibleBody } from "../responses.ts";
+import { compressibleBody, queryMeta } from "../responses.ts";
 import {
   type Call,
   caRoute,
@@ -28,16 +28,8 @@ import {
 const CACHEABLE = "public, max-age=1";
 const UNCACHEABLE = "no-store";
 
-/** Consul's query metadata. @param lastContactMs the age of the response without a leader. */
-const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
-  "X-Consul-Index": String(index),
-  "X-Consul-Knownleader": String(knownLeader),
-  "X-Consul-Lastcontact": String(lastContactMs),
-  "X-Consul-Query-Backend": "blocking-query",
-});
-
 /** Of the errors of /v1/connect/ca/roots. */
-const ERROR_META = meta(1, false);
+const ERROR_META = queryMeta(1, false);
 
 interface RootsRouteOptions {
   readonly ca: Pick<CertificateAuthority, "require" | "status">;
@@ -102,7 +94,7 @@ function rootsResponse(
   const tag = `W/"${snapshot.state.commitId}"`;
   const headers = {
     // Without the store: Consul's metadata of a server without a leader, whose data may be old.
-    ...(storeAway ? meta(index, false, stalenessMs ?? 0) : meta(index, true)),
+    ...(storeAway ? queryMeta(index, false, stalenessMs ?? 0) : queryMeta(index, true)),
     ...cacheHeaders,
     ETag: tag,
     "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,

@@ -1,0 +1,136 @@
+/**
+ * The agent's HTTP listener over real sockets: whom it answers, and what every answer has.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { connect, type Socket } from "node:net";
+import { after, before, describe, it } from "node:test";
+import { AgentListener, type AgentListenerOptions } from "../../src/agent/listener.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { send } from "../fixtures/raw.ts";
+
+const refused: string[] = [];
+const echo = (name: string) => ({
+  fetch: async (request: Request) => new Response(`${name}:${await request.text()}`),
+});
+
+function createListener(listen: AgentListenerOptions["listen"]): AgentListener {
+  return new AgentListener({
+    listen,
+    app: echo("app"),
+    mounted: [{ paths: ["/healthz", "/readyz"], ...echo("status") }],
+    log: silentLog,
+    metrics: { refused: (_delivery, reason) => refused.push(reason) },
+  });
+}
+
+describe("the agent's listener", () => {
+  let listener: AgentListener;
+  let port: number;
+  before(async () => {
+    listener = createListener({ host: "127.0.0.1", port: 0 });
+    await listener.listen();
+    port = Number(new URL(listener.address).port);
+  });
+  after(() => listener?.close());
+
+  it("answers by the path of a mounted app, else by the app, never to be stored", async () => {
+    for (const [target, app] of [
+      ["/healthz", "status"],
+      ["/readyz?pretty", "status"],
+      ["/healthz/", "app"],
+      ["/v1/agent/self", "app"],
+    ] as const) {
+      const answer = await send(port, { method: "POST", target, body: "x" });
+      assert.deepEqual([answer?.status, answer?.body], [200, `${app}:x`], target);
+      assert.equal(answer?.header("cache-control"), "no-store");
+      assert.match(answer?.header("x-request-id") ?? "", /^[0-9a-f-]{36}$/);
+    }
+  });
+
+  it("gives each request an id of its own, never the client's", async () => {
+    const headers = { "X-Request-Id": "mine" };
+    const ids = await Promise.all(
+      [1, 2].map(async () =>
+        (await send(port, { method: "GET", target: "/", headers }))?.header("x-request-id"),
+      ),
+    );
+    assert.notEqual(ids[0], ids[1]);
+    assert.ok(!ids.includes("mine"));
+  });
+
+  for (const [what, headers] of [
+    ["a Host that is not loopback", { Host: "agent.example" }],
+    ["an Origin", { Origin: "http://127.0.0.1" }],
+    ["another site's page", { "Sec-Fetch-Site": "cross-site" }],
+    ["a proxy", { "X-Forwarded-For": "10.0.0.1" }],
+  ] as const)
+    for (const target of ["/healthz", "/v1/agent/connect/ca/leaf/web", "/nowhere"])
+      it(`refuses ${what} at ${target}, before any app sees the request`, async () => {
+        refused.length = 0;
+        const answer = await send(port, { method: "GET", target, headers });
+        assert.equal(answer?.status, 403);
+        assert.doesNotMatch(answer?.body ?? "", /^(app|status):/);
+        assert.equal(answer?.header("cache-control"), "no-store");
+        assert.equal(answer?.header("access-control-allow-origin"), undefined);
+        assert.deepEqual(refused, ["not_local"]);
+      });
+
+  it("refuses a preflight of a browser", async () => {
+    const headers = { Origin: "https://site.example", "Access-Control-Request-Method": "GET" };
+    const answer = await send(port, { method: "OPTIONS", target: "/v1/agent/self", headers });
+    assert.equal(answer?.status, 403);
+  });
+
+  it("refuses a second Host header", async () => {
+    const answer = await raw(
+      `GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: agent.example\r\nConnection: close\r\n\r\n`,
+    );
+    assert.doesNotMatch(answer, /app:/);
+  });
+
+  it("refuses too many header lines", async () => {
+    const lines = Array.from({ length: 250 }, (_, i) => `X-H-${i}: 1\r\n`).join("");
+    const answer = await raw(`GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n${lines}\r\n`);
+    assert.match(answer, /^HTTP\/1\.1 431 /);
+  });
+
+  /** Sends octets, and resolves with what came until the connection ended. */
+  function raw(text: string): Promise<string> {
+    return new Promise((resolve) => {
+      let received = "";
+      const socket: Socket = connect(port, "127.0.0.1", () => socket.write(text));
+      socket.setEncoding("latin1");
+      socket.on("data", (chunk: string) => {
+        received += chunk;
+      });
+      socket.on("close", () => resolve(received));
+      socket.on("error", () => resolve(received));
+    });
+  }
+
+  it("is not heard on another address of this machine", async () => {
+    const wildcard = createListener({ host: "localhost", port: 0 });
+    await wildcard.listen();
+    try {
+      assert.match(wildcard.address, /^http:\/\/localhost:\d+$/);
+      const answer = await send(Number(new URL(wildcard.address).port), {
+        method: "GET",
+        target: "/",
+      });
+      assert.equal(answer?.status, 200);
+    } finally {
+      await wildcard.close();
+    }
+  });
+
+  for (const host of ["0.0.0.0", "::", "10.0.0.1", "agent.example", "::ffff:127.0.0.1"])
+    it(`refuses to listen on ${host}`, () => {
+      assert.throws(() => createListener({ host, port: 0 }), ConfigError);
+    });
+
+  it("says that an address is in use", async () => {
+    await assert.rejects(createListener({ host: "127.0.0.1", port }).listen(), /EADDRINUSE|in use/);
+  });
+});
