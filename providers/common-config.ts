@@ -12,6 +12,8 @@ import { nearest } from "../src/core/nearest.ts";
 import type { CommonConfig } from "../src/core/ports/provider.ts";
 import type { ConfigMap } from "../src/core/state.ts";
 import type { CaKeySpec } from "../src/core/x509/keys.ts";
+import type { Faults } from "./faults.ts";
+import { readDnsNames, readIpRanges } from "./service-names.ts";
 
 const HOUR = 3_600_000;
 
@@ -79,6 +81,20 @@ export const bool = decoder<boolean>((value, fault) => {
   return fault(syntaxError("bool", "ParseBool", value));
 });
 
+/** A list of texts. As in mapstructure, another value than a list counts as a list of that one. */
+const texts = decoder<readonly string[]>((value, fault) => {
+  const isEmptyMap =
+    typeof value === "object" && !Array.isArray(value) && Object.keys(value ?? {}).length === 0;
+  const list = isEmptyMap ? [] : Array.isArray(value) ? value : [value];
+  const read: string[] = [];
+  for (const [i, each] of list.entries()) {
+    if (typeof each === "object" && each !== null)
+      return fault(unconvertible("string", each).replace("{field}", `{field}[${i}]`));
+    read.push(typeof each === "boolean" ? (each ? "1" : "0") : String(each ?? ""));
+  }
+  return read;
+});
+
 /** A field that may be absent, decoded by one of the above. */
 export const field = <T>(decode: v.GenericSchema<unknown, T> | v.RawTransformAction<unknown, T>) =>
   v.optional(v.pipe(v.unknown(), decode as v.RawTransformAction<unknown, T>));
@@ -92,6 +108,8 @@ export const COMMON_FIELDS = {
   PrivateKeyBits: field(number("int", "ParseInt")),
   CSRMaxPerSecond: field(number("float", "ParseFloat")),
   CSRMaxConcurrent: field(number("int", "ParseInt")),
+  ServiceDNSNames: field(texts),
+  ServiceIPRanges: field(texts),
 };
 
 /**
@@ -105,21 +123,6 @@ export const IGNORED_FIELDS = {
 };
 
 const Common = v.object(COMMON_FIELDS);
-
-/** Collects every fault of a configuration. */
-export class Faults {
-  readonly #violations: Violation[] = [];
-
-  refuse(broken: boolean, field: string, message: string): void {
-    if (broken) this.#violations.push({ field, message });
-  }
-
-  /** @throws {ConfigError} with every fault */
-  throwIfAny(): void {
-    const text = this.#violations.map(({ message }) => message).join("; ");
-    if (text !== "") throw new ConfigError(text, this.#violations);
-  }
-}
 
 /**
  * The common fields with their defaults, held to Consul's rules.
@@ -183,6 +186,8 @@ export function readCommon(
     rootTtlMs,
     csrMaxPerSecond: perSecond > 0 ? perSecond : null,
     csrMaxConcurrent: concurrent > 0 ? concurrent : null,
+    serviceDnsNames: readDnsNames(fields.ServiceDNSNames, faults),
+    serviceIpRanges: readIpRanges(fields.ServiceIPRanges ?? [], faults),
     keySpec: { type, bits } as CaKeySpec,
   };
 }

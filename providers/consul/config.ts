@@ -10,12 +10,12 @@ import type { CaKeySpec } from "../../src/core/x509/keys.ts";
 import {
   COMMON_FIELDS,
   decodeConfig,
-  Faults,
   field,
   IGNORED_FIELDS,
   readCommon,
   text,
 } from "../common-config.ts";
+import { Faults } from "../faults.ts";
 
 export interface ConsulConfig extends CommonConfig {
   readonly keySpec: CaKeySpec;

@@ -39,7 +39,7 @@ import {
   keyIdOf,
   type PublicKeyInfo,
 } from "../../src/core/x509/keys.ts";
-import { LeafTemplate } from "../../src/core/x509/leaf.ts";
+import { LeafTemplate, LOCAL_LEAF_LIMITS } from "../../src/core/x509/leaf.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
 import { readPrivateKey } from "./private-key.ts";
@@ -187,6 +187,7 @@ async function open(
     issuerChain,
     template: new LeafTemplate(issuer, scheme),
     remote: false,
+    leafLimits: LOCAL_LEAF_LIMITS,
     crossSigner:
       issuer === root ? crossSignerOf(config, { certificate: root, privateKey }, context) : null,
     external: null,

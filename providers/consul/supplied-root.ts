@@ -11,7 +11,7 @@ import { type Certificate, readCertificatePem } from "../../src/core/x509/certif
 import { isSignedBy } from "../../src/core/x509/chain.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
-import { Faults } from "../common-config.ts";
+import { Faults } from "../faults.ts";
 
 /**
  * Reads and checks a supplied root.

@@ -12,12 +12,12 @@ import {
   bool,
   COMMON_FIELDS,
   decodeConfig,
-  Faults,
   field,
   IGNORED_FIELDS,
   readCommon,
   text,
 } from "../common-config.ts";
+import { Faults } from "../faults.ts";
 import { type AuthMethod, readAuthMethod } from "./auth/method.ts";
 
 /** Where an engine is mounted, or a path below it. */

@@ -6,7 +6,7 @@ import { equal } from "../../src/core/bytes.ts";
 import { FormatError } from "../../src/core/errors.ts";
 import { type Certificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
-import { ipText, LEAF_BACKDATE_MS, type LeafFields } from "../../src/core/x509/leaf.ts";
+import { ipText, type LeafFields } from "../../src/core/x509/leaf.ts";
 import { lintFields } from "../../src/core/x509/lint.ts";
 import type { Mount } from "./config.ts";
 import { VaultError } from "./errors.ts";
@@ -15,6 +15,12 @@ import { LEAF_ROLE } from "./role.ts";
 
 /** How far Vault's clock may be from ours, in milliseconds. */
 export const CLOCK_MS = 60_000;
+
+/**
+ * Vault dates leaves back by `not_before_duration` of the role, which has this default, and no call
+ * changes it. At five minutes that is a tenth of a leaf's life.
+ */
+export const VAULT_LEAF_LIMITS = { minTtlMs: 300_000, backdateMs: 30_000 } as const;
 
 export interface LeafIssuer {
   readonly mount: Mount;
@@ -31,7 +37,7 @@ export async function signInVault(
   now: Date,
 ): Promise<Certificate> {
   // Vault decides when a leaf's life begins, so only its end is held.
-  const begin = Math.max(now.getTime(), fields.notBefore.getTime() + LEAF_BACKDATE_MS / 2);
+  const begin = Math.max(now.getTime(), fields.notBefore.getTime() + VAULT_LEAF_LIMITS.backdateMs);
   // Vault refuses a leaf that expires after its issuer, by Vault's own clock.
   const end = Math.min(fields.notAfter.getTime(), issuer.certificate.notAfter.getTime() - CLOCK_MS);
   const pem = await api.signLeaf(issuer.mount, {

@@ -8,6 +8,7 @@ import type {
   CrossSigner,
   ExternalResources,
   Inspection,
+  LeafLimits,
   Provider,
   ProviderContext,
   ProviderHealth,
@@ -18,7 +19,7 @@ import { signingUri } from "../../src/core/x509/authority.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { caHash, caScheme, keyAlgorithm, type SignatureScheme } from "../../src/core/x509/keys.ts";
-import { type LeafDraft, LeafTemplate } from "../../src/core/x509/leaf.ts";
+import { type LeafDraft, LeafTemplate, LOCAL_LEAF_LIMITS } from "../../src/core/x509/leaf.ts";
 import { CircuitBreaker } from "./circuit-breaker.ts";
 import type { VaultConfig } from "./config.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
@@ -28,7 +29,7 @@ import { failedBy, forCaller } from "./errors.ts";
 import { type Findings, healthOf } from "./health.ts";
 import { inspectPresence } from "./inspect.ts";
 import { certifyIntermediate, purposeOf } from "./intermediate.ts";
-import { CLOCK_MS, type LeafIssuer, signInVault } from "./leaf.ts";
+import { CLOCK_MS, type LeafIssuer, signInVault, VAULT_LEAF_LIMITS } from "./leaf.ts";
 import type { PkiApi } from "./pki-api.ts";
 import { ensureRole, roleFields } from "./role.ts";
 import type { VaultRoot } from "./root.ts";
@@ -70,6 +71,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
   readonly issuerChain: readonly Certificate[];
   readonly template: LeafTemplate;
   readonly remote: boolean;
+  readonly leafLimits: LeafLimits;
   readonly crossSigner: CrossSigner | null;
   readonly external: ExternalResources = this;
   readonly #opened: Opened;
@@ -89,6 +91,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     this.#scheme = caScheme(this.issuer.key, "SHA-256");
     this.template = new LeafTemplate(this.issuer, this.#scheme);
     this.remote = privateKey === null;
+    this.leafLimits = this.remote ? VAULT_LEAF_LIMITS : LOCAL_LEAF_LIMITS;
     this.crossSigner = state.root === null ? null : this;
     this.#api = connect(config.connection);
     this.#breaker = new CircuitBreaker(this.#api, clock);

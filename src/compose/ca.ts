@@ -4,6 +4,7 @@
  */
 import { readRenewalToken } from "../acl/renewal-token.ts";
 import { isLoopback } from "../config/addresses.ts";
+import { reservedNames } from "../config/reserved-names.ts";
 import type { Settings } from "../config/settings.ts";
 import { CertificateAuthority } from "../core/ca/ca.ts";
 import { createReplicaMemory, type ReplicaMemory } from "../core/ca/replica-memory.ts";
@@ -157,6 +158,7 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
     lastSeen: storage.lastSeen.ca,
     datacenter: settings.datacenter,
     ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
+    reservedNames: (addresses) => reservedNames(settings, addresses),
     bootstrap: {
       clusterId: bootstrap?.clusterId ?? null,
       trustDomain: bootstrap?.trustDomain ?? null,

@@ -9,4 +9,8 @@ export const HINTS: Hints = {
   resolveConflict: "decide with PUT /v1/connect/ca/state-conflict",
   followRoot: 'PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} follows it',
   importBackup: "start on an empty store with MESHCA_IMPORT instead",
+  serviceDnsNames:
+    "ServiceDNSNames in the configuration of the CA (PUT /v1/connect/ca/configuration) decides",
+  serviceIpRanges:
+    "ServiceIPRanges in the configuration of the CA (PUT /v1/connect/ca/configuration) decides",
 };

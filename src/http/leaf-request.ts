@@ -1,13 +1,14 @@
 /**
- * What a request for a leaf asks for: its CSR, in the body, and the service, in JSON or in the query.
- * Which form a CSR has is seen from the body, since clients send the same form with many media
- * types.
+ * What a request for a leaf asks for: its CSR, in the body, and the service and how long the leaf is
+ * to live, in JSON or in the query. Which form a CSR has is seen from the body, since clients send
+ * the same form with many media types.
  * @module
  */
+import { parseDuration } from "../consul/duration.ts";
 import { type Json, readJson } from "../consul/go-json.ts";
 import { isObject } from "../consul/go-struct.ts";
 import { fromBase64 } from "../core/bytes.ts";
-import { RequestError } from "../core/errors.ts";
+import { RequestError, readOrNull } from "../core/errors.ts";
 import { writePem } from "../core/pem.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
 import { type BodyReader, bodyForm, tooLarge } from "./request-body.ts";
@@ -19,39 +20,91 @@ export interface LeafRequest {
   readonly csr: string;
   /** The name of the service that the leaf is for, unchecked; null if the request names none. */
   readonly service: string | null;
+  /** How long the leaf is to live from the moment of signing, in milliseconds; null: not said. */
+  readonly ttlMs: number | null;
 }
 
 /** The keys that a body in JSON may have, in any case. */
-const KEYS = ["CSR", "Service"] as const;
-type Fields = ReadonlyMap<(typeof KEYS)[number], Json>;
+const KEYS = ["CSR", "Service", "TTL"] as const;
+type Key = (typeof KEYS)[number];
+type Fields = ReadonlyMap<Key, Json>;
+const NO_FIELDS: Fields = new Map();
 
 /**
  * Reads a request for a leaf. Its CSR is PEM, DER or base64 of DER, or PEM or base64 in JSON.
  * @param maxBytes of JSON; of other forms `MAX_CSR_LENGTH` at most.
- * @throws {RequestError} as `BodyReader.json`, `csr_malformed`
+ * @throws {RequestError} as `BodyReader.json`, `csr_malformed`, `request_malformed`
  */
 export async function readLeafRequest(
   call: Call,
   bodies: BodyReader,
   maxBytes: number,
 ): Promise<LeafRequest> {
+  const { csr, fields } = await readBody(call, bodies, maxBytes);
+  const { params } = call.query();
+  const ttls = textsOf("TTL", fields, params).map(ttlOf);
+  const service = serviceOf(fields, params.get("service") ?? null);
+  return { csr, service, ttlMs: oneOf("TTL", ttls) };
+}
+
+/** The CSR, and the fields of a body in JSON. */
+async function readBody(
+  call: Call,
+  bodies: BodyReader,
+  maxBytes: number,
+): Promise<{ readonly csr: string; readonly fields: Fields }> {
   const form = bodyForm(call.header("content-type") ?? null);
   const maxRaw = Math.min(maxBytes, MAX_CSR_LENGTH);
   // In JSON each line end takes two characters. Only the media type of CSRs excludes JSON.
   const bytes = await bodies.bytes(call.request, form === "csr" ? maxRaw : maxBytes);
-  const service = call.query().params.get("service") ?? null;
-  if (isDer(bytes)) return { csr: writePem(CSR_LABEL, bytes), service };
+  if (isDer(bytes)) return { csr: writePem(CSR_LABEL, bytes), fields: NO_FIELDS };
   // PowerShell's ">" writes UTF-16 with a byte order mark.
   if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff))
     throw malformed("the body is text in UTF-16; send it in UTF-8");
   const text = new TextDecoder().decode(bytes);
   if (form === "json" || text.trimStart().startsWith("{")) {
     const fields = fieldsOf(text);
-    return { csr: csrOfField(fields), service: serviceOf(fields, service) };
+    return { csr: csrOfField(fields), fields };
   }
   if (bytes.length > maxRaw) throw tooLarge(maxRaw);
   const remedy = "send the file as it is, with curl --data-binary @FILE in place of -d";
-  return { csr: csrOfText(text, remedy), service };
+  return { csr: csrOfText(text, remedy), fields: NO_FIELDS };
+}
+
+/**
+ * The texts of a field of the body, and of the parameter of the query with its name in lower case.
+ * @returns those that are given. @throws {RequestError} `request_malformed`
+ */
+function textsOf(key: Key, fields: Fields, params: ReadonlyMap<string, string>): string[] {
+  const inBody = fields.get(key) ?? null;
+  const inQuery = params.get(key.toLowerCase()) ?? null;
+  if (inBody !== null && typeof inBody !== "string")
+    throw invalid(`${key} in the body must be a string`);
+  return [inBody, inQuery].filter((text) => text !== null);
+}
+
+/** The one value that was given; null if none was. @throws {RequestError} `request_malformed` */
+function oneOf<T>(key: Key, values: readonly T[]): T | null {
+  const [value = null, other = value] = values;
+  if (value !== other)
+    throw invalid(
+      `${key} in the body and the query parameter ${key.toLowerCase()} differ; send one of them`,
+    );
+  return value;
+}
+
+/** @returns milliseconds. @throws {RequestError} `request_malformed` */
+function ttlOf(text: string): number {
+  const ms = readOrNull(() => parseDuration(text));
+  if (ms === null)
+    throw invalid(
+      `TTL ${JSON.stringify(text.slice(0, 64))} must be a duration such as "30m" or "12h"`,
+    );
+  return ms;
+}
+
+function invalid(reason: string): RequestError {
+  return new RequestError("request_malformed", `Cannot sign leaf: ${reason}`);
 }
 
 /** The PEM label of a CSR (RFC 7468 section 7). */
@@ -79,12 +132,12 @@ function fieldsOf(text: string): Fields {
     );
   }
   if (!isObject(body)) throw malformed(`the body is not a JSON object; ${JSON_FORM}`);
-  const fields = new Map<(typeof KEYS)[number], Json>();
+  const fields = new Map<Key, Json>();
   for (const [key, value] of Object.entries(body)) {
     const known = KEYS.find((name) => name.toLowerCase() === key.toLowerCase());
     if (known === undefined)
       throw malformed(
-        `the body has an unknown key ${JSON.stringify(key.slice(0, 64))}; ${JSON_FORM}`,
+        `the body has an unknown key ${JSON.stringify(key.slice(0, 64))}, known are ${KEYS.join(", ")}; ${JSON_FORM}`,
       );
     if (fields.has(known))
       throw malformed(`the body has the key ${known} more than once; ${JSON_FORM}`);

@@ -29,6 +29,7 @@ import { readStoreUrl } from "../../src/config/store-url.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import { SCHEMAS } from "../../src/core/state.ts";
+import { DEFAULT_DNS_TEMPLATES } from "../../src/core/x509/service-names.ts";
 import { STATUSES } from "../../src/http/errors.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
@@ -158,6 +159,12 @@ describe("docs/configuration.md", () => {
           parseConsulConfig({}),
           name,
         );
+  });
+
+  it("has the default templates of ServiceDNSNames", () => {
+    const text = sectionOf(CONFIGURATION, "Fields of both providers").replace(/\s+/g, " ");
+    const [, listed = ""] = /The default templates are ([^;]*);/.exec(text) ?? [];
+    assert.deepEqual(codeIn(listed), DEFAULT_DNS_TEMPLATES);
   });
 
   it("has each field of the provider vault, and no other", () => {

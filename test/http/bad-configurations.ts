@@ -20,7 +20,7 @@ const LEAF_SHORT = "leaf cert TTL must be greater or equal than 1h0m0s";
 const EC_BITS = "EC key length must be one of (256, 384, 521) bits";
 const RSA_BITS = "RSA key length must be 2048 or 4096 bits";
 const KNOWN =
-  "known are LeafCertTTL, IntermediateCertTTL, RootCertTTL, PrivateKeyType, PrivateKeyBits, CSRMaxPerSecond, CSRMaxConcurrent, PrivateKey, RootCert, RotationPeriod, ClusterID";
+  "known are LeafCertTTL, IntermediateCertTTL, RootCertTTL, PrivateKeyType, PrivateKeyBits, CSRMaxPerSecond, CSRMaxConcurrent, ServiceDNSNames, ServiceIPRanges, PrivateKey, RootCert, RotationPeriod, ClusterID";
 
 /** Every rule of the built-in provider, and the forms of its values. */
 export const BAD_VALUES: readonly BadConfiguration[] = [
@@ -132,6 +132,64 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
     config: { LeafCertTTL: "30m", RootCertTTL: "1h", PrivateKeyType: "dsa" },
     says: configured(
       `root cert TTL is set and is not greater than intermediate cert ttl. root cert ttl: 1h0m0s, intermediate cert ttl: 8760h0m0s; ${LEAF_SHORT}; private key type must be either 'ec' or 'rsa'`,
+    ),
+  },
+  {
+    name: "templates of DNS names, with every fault at once",
+    config: {
+      ServiceDNSNames: [
+        "web.example.com",
+        "{service}.{cluster}",
+        "",
+        "{service}.example.com.",
+        "*.{service}",
+        "{service}.a",
+        "b.{service}",
+        "{service}.a",
+      ],
+      ServiceIPRanges: ["10.0.0.1/8", "127.0.0.0/8", "10.0.0.0", "10.0.0.0/33", "::ffff:0:0/96"],
+    },
+    says: configured(
+      [
+        'ServiceDNSNames: "{service}.a" is there more than once',
+        'ServiceDNSNames: "web.example.com" must have {service} once, as a label of its own between dots',
+        'ServiceDNSNames: "{service}.{cluster}" has the unknown placeholder {cluster}; known are {service}, {namespace}, {datacenter}, {trust_domain}',
+        'ServiceDNSNames: "" is empty',
+        'ServiceDNSNames: "{service}.example.com." ends with a dot, which a DNS name in a certificate does not have',
+        'ServiceDNSNames: "*.{service}" must have at least two labels after "*."',
+        'ServiceDNSNames: "{service}.a" and "b.{service}" could give two services the same name; put {service} at the same place in both, or give them different labels',
+        'ServiceDNSNames: "b.{service}" and "{service}.a" could give two services the same name; put {service} at the same place in both, or give them different labels',
+        'ServiceIPRanges: "10.0.0.1/8" has bits of the address behind its prefix, which must be 0',
+        'ServiceIPRanges: "127.0.0.0/8" is loopback, of which no service gets an address',
+        'ServiceIPRanges: "10.0.0.0" must be a range of addresses as ADDRESS/BITS, for example 10.0.0.0/8',
+        'ServiceIPRanges: "10.0.0.0/33" has a prefix of more than 32 bits',
+        'ServiceIPRanges: "::ffff:0:0/96" is IPv4 mapped into IPv6; write the range as IPv4',
+      ].join("; "),
+    ),
+  },
+  {
+    name: "too many templates and ranges",
+    config: {
+      ServiceDNSNames: Array.from({ length: 17 }, (_, i) => `{service}.x${i}`),
+      ServiceIPRanges: Array.from({ length: 17 }, (_, i) => `10.${i}.0.0/16`),
+    },
+    says: configured(
+      "ServiceDNSNames: has 17 entries, and at most 16 are allowed; ServiceIPRanges: has 17 entries, and at most 16 are allowed",
+    ),
+  },
+  {
+    name: "values that are no template and no range",
+    config: { ServiceDNSNames: true, ServiceIPRanges: "" },
+    says: configured(
+      'ServiceDNSNames: "1" must have {service} once, as a label of its own between dots; ServiceIPRanges: "" must be a range of addresses as ADDRESS/BITS, for example 10.0.0.0/8',
+    ),
+  },
+  {
+    name: "lists of lists and of maps",
+    config: { ServiceDNSNames: [["{service}"]], ServiceIPRanges: { a: 1 } },
+    says: decoded(
+      "'ServiceDNSNames[0]' expected type 'string', got unconvertible type '[]interface {}'",
+      "'ServiceIPRanges[0]' expected type 'string', got unconvertible type 'map[string]interface {}'",
     ),
   },
   {

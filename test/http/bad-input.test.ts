@@ -67,9 +67,30 @@ describe("bad input", () => {
     ],
     [
       "an unknown field",
-      '{"CSR":"x","TTL":"1h"}',
+      '{"CSR":"x","Life":"1h"}',
       400,
-      `Cannot read CSR: the body has an unknown key "TTL"; ${FORM}`,
+      /^Cannot read CSR: the body has an unknown key "Life", known are CSR, Service, TTL;/,
+    ],
+    [
+      "a lifetime that is not text",
+      JSON.stringify({
+        CSR: opensslCsr("URI:spiffe://x.consul/ns/default/dc/dc1/svc/web").csr,
+        TTL: 1,
+      }),
+      400,
+      "Cannot sign leaf: TTL in the body must be a string",
+    ],
+    [
+      "a lifetime that is no duration",
+      JSON.stringify({ CSR: "MII=", TTL: "1 day" }),
+      400,
+      'Cannot sign leaf: TTL "1 day" must be a duration such as "30m" or "12h"',
+    ],
+    [
+      "an empty lifetime",
+      JSON.stringify({ CSR: "MII=", TTL: "" }),
+      400,
+      'Cannot sign leaf: TTL "" must be a duration such as "30m" or "12h"',
     ],
     [
       "the field twice",

@@ -5,6 +5,7 @@
 
 import { writePem } from "../../src/core/pem.ts";
 import { bitString, encode, sequence } from "../../src/core/x509/der.ts";
+import { HINTS } from "../../src/http/hints.ts";
 import {
   askFor,
   type CraftedRequest,
@@ -72,7 +73,7 @@ export function badTexts(uri: string): BadRequest[] {
     {
       name: "JSON without the key",
       csr: JSON.stringify({ request: csr }),
-      says: read('the body has an unknown key "request"; the body must be {"CSR": "<PEM>"}'),
+      says: /^Cannot read CSR: the body has an unknown key "request", known are CSR, Service, TTL; the body must be {"CSR": "<PEM>"}$/,
     },
     {
       name: "PEM on one line",
@@ -304,7 +305,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     ask(
       "a DNS name",
       `URI:${web},DNS:google.com`,
-      `Cannot sign leaf for "${web}": it is not allowed to have the DNS name "google.com"`,
+      `Cannot sign leaf for "${web}": it is not allowed to have the DNS name "google.com": its DNS names are "web", "web.service.consul", "web.service.dc1.consul", "web.virtual.consul"; ${HINTS.serviceDnsNames}`,
     ),
     ask(
       "the DNS name of a server, for a service",
@@ -314,7 +315,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     ask(
       "an IP address",
       `URI:${web},IP:8.8.8.8`,
-      `Cannot sign leaf for "${web}": it is not allowed to have the IP address 8.8.8.8`,
+      `Cannot sign leaf for "${web}": it is not allowed to have the IP address 8.8.8.8: no service is allowed to have one; ${HINTS.serviceIpRanges}`,
     ),
     ask(
       "another trust domain",

@@ -47,14 +47,20 @@ async function holder(
   service = "web",
   newkey: readonly string[] = P256,
   alg = "ES256",
+  query = "",
 ): Promise<Holder> {
   const { csr, key } = csrFor(server, service, newkey);
-  const { status, text } = await put(server, "/v1/connect/ca/sign", csr, {
+  const { status, text } = await put(server, `/v1/connect/ca/sign${query}`, csr, {
     "X-Consul-Token": MANAGEMENT,
     Accept: "application/pem-certificate-chain",
   });
   assert.equal(status, 200, text);
-  const x5c = [...text.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
+  return heldBy(key, text, alg);
+}
+
+/** @param chain the leaf and its intermediates, in PEM. */
+async function heldBy(key: string, chain: string, alg: string): Promise<Holder> {
+  const x5c = [...chain.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
     (match[1] ?? "").replace(/\s/g, ""),
   );
   const pkcs8 = createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString();
@@ -234,6 +240,41 @@ describe("PUT /v1/connect/ca/renew", () => {
       csr,
     );
     assert.equal(status, 200);
+  });
+
+  it("gives a leaf that is valid no longer than the one it renews, over and over", async () => {
+    const validity = (pem: string) => {
+      const { validFrom, validTo } = new X509Certificate(pem);
+      return (Date.parse(validTo) - Date.parse(validFrom)) / 1000;
+    };
+    for (const [query, seconds] of [
+      ["?ttl=2m", 132],
+      ["?ttl=1h", 3660],
+      ["", 72 * 3600],
+    ] as const) {
+      let web = await holder(server, "web", P256, "ES256", query);
+      for (const asked of ["", "?ttl=72h", ""]) {
+        const next = csrFor(server, "web");
+        const answer = await fetch(`${server.url}${RENEW}${asked}`, {
+          method: "PUT",
+          body: JSON.stringify({ CSR: next.csr }),
+          headers: { Authorization: `Bearer ${await prove(server, web, { csr: next.csr })}` },
+        });
+        const body = (await answer.json()) as { CertPEM: string; RenewAfter: string };
+        assert.equal(answer.status, 200);
+        assert.equal(validity(body.CertPEM), seconds, `${query} renewed with ${asked}`);
+        assert.ok(Date.parse(body.RenewAfter) > Date.now());
+        web = await heldBy(next.key, body.CertPEM, "ES256");
+      }
+      const next = csrFor(server, "web");
+      const proof = await prove(server, web, { csr: next.csr });
+      const shorter = await fetch(`${server.url}${RENEW}?ttl=1m`, {
+        method: "PUT",
+        body: next.csr,
+        headers: { Authorization: `Bearer ${proof}` },
+      });
+      assert.equal(validity(((await shorter.json()) as { CertPEM: string }).CertPEM), 66);
+    }
   });
 
   it("refuses a CA certificate in place of a leaf", async () => {

@@ -95,7 +95,7 @@ function verify(bundle: string, roots: string): string {
 }
 
 describe("PUT /v1/connect/ca/sign", () => {
-  const AFTER_NAMES = ["ValidAfter", "ValidBefore", "CreateIndex", "ModifyIndex"];
+  const AFTER_NAMES = ["ValidAfter", "ValidBefore", "CreateIndex", "ModifyIndex", "RenewAfter"];
   const kinds = [
     ["a service", "/ns/default/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
     ["an agent", "/agent/client/dc/dc1/id/node-1", { Agent: "node-1" }, "AgentURI"],
@@ -127,6 +127,115 @@ describe("PUT /v1/connect/ca/sign", () => {
         [1, 1, "1"],
       );
     });
+
+  const text = (csr: string, fields: object) => JSON.stringify({ CSR: csr, ...fields });
+
+  it("PUT /v1/connect/ca/sign gives a service the names that it asks for and the configuration allows", async () => {
+    const test = await start();
+    const uri = serviceUri(test.manager, "web");
+    const ask = (names: string) => post(test, opensslCsr(`URI:${uri},${names}`).csr);
+    const byDefault = ["web", "web.service.consul", "web.service.dc1.consul", "web.virtual.consul"];
+    const asked = byDefault.map((name) => `DNS:${name}`).join();
+    const leaf = await leafOf(await ask(asked));
+    const roots = await (await test.fetch("/v1/connect/ca/roots?pem=true")).text();
+    const printed = verify(String(leaf.CertPEM), roots);
+    assert.match(
+      printed.replace(/\s+/g, " "),
+      /DNS:web, DNS:web\.service\.consul, DNS:web\.service\.dc1\.consul, DNS:web\.virtual\.consul, URI:spiffe:/,
+    );
+    const config = {
+      ServiceDNSNames: ["*.{service}.{trust_domain}", "{service}.{trust_domain}"],
+      service_ip_ranges: ["10.0.0.0/8", "fd00::/8"],
+    };
+    const put = (Config: object) =>
+      test.fetch("/v1/connect/ca/configuration", {
+        method: "PUT",
+        body: JSON.stringify({ Provider: "consul", Config }),
+      });
+    const wrong = await put(config);
+    assert.deepEqual(
+      [wrong.status, /unknown key "service_ip_ranges"/.test(await wrong.text())],
+      [400, true],
+    );
+    const { ServiceDNSNames } = config;
+    const before = test.manager.require().active.id;
+    const set = { ServiceDNSNames, ServiceIPRanges: config.service_ip_ranges };
+    assert.equal((await put(set)).status, 200);
+    assert.equal(test.manager.require().active.id, before);
+    const shown = (await (await test.fetch("/v1/connect/ca/configuration")).json()) as {
+      Config: object;
+    };
+    assert.deepEqual(shown.Config, set);
+    const domain = trustDomain(test.manager);
+    const named = await leafOf(
+      await ask(`DNS:*.web.${domain},DNS:web.${domain},IP:10.1.2.3,IP:fd00::1`),
+    );
+    assert.match(
+      verify(String(named.CertPEM), roots).replace(/\s+/g, " "),
+      /DNS:\*\.web\.[^,]+, DNS:web\.[^,]+, IP Address:10\.1\.2\.3, IP Address:FD00:0:0:0:0:0:0:1, URI/,
+    );
+    const refused = await ask("DNS:web");
+    assert.equal(refused.status, 400);
+    assert.match(await refused.text(), /its DNS names are "\*\.web\.[^"]+", "web\./);
+    assert.equal((await put({ ServiceDNSNames: [] })).status, 200);
+    const none = await ask("DNS:web");
+    assert.match(await none.text(), /the DNS name "web": it is allowed to have no DNS name/);
+  });
+
+  it("PUT /v1/connect/ca/sign signs for the lifetime of the body or of the query, and says when to renew", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const at = (value: unknown) => Date.parse(String(value)) / 1000;
+    for (const [path, body, lived, backdated] of [
+      [SIGN, text(csr, { TTL: "1m" }), 60, 6],
+      [SIGN, text(csr, { ttl: "90s" }), 90, 9],
+      [SIGN, text(csr, { TTL: null }), 72 * 3600 - 60, 60],
+      [`${SIGN}?ttl=1h30m`, csr, 5400, 60],
+      [`${SIGN}?ttl=60m`, text(csr, { TTL: "1h" }), 3600, 60],
+      [`${SIGN}?ttl=72h`, csr, 72 * 3600, 60],
+      [SIGN, csr, 72 * 3600 - 60, 60],
+    ] as const) {
+      const leaf = await leafOf(await test.fetch(path, { method: "PUT", body }));
+      assert.equal(at(leaf.ValidBefore) - at(leaf.ValidAfter), lived + backdated, path);
+      const signedAt = at(leaf.ValidAfter) + backdated;
+      const part = (at(leaf.RenewAfter) - signedAt) / lived;
+      assert.ok(part >= 0.58 && part <= 0.82, `${part} of ${lived} s`);
+    }
+    const pem = await test.fetch(`${SIGN}?ttl=10m`, {
+      method: "PUT",
+      body: csr,
+      headers: { Accept: "application/pem-certificate-chain" },
+    });
+    assert.match(pem.headers.get("x-meshca-renew-after") ?? "", INSTANT);
+    assert.equal((await post(test, csr)).headers.get("x-meshca-renew-after"), null);
+    for (const [query, body, says] of [
+      [
+        "?ttl=1h",
+        text(csr, { TTL: "2h" }),
+        "Cannot sign leaf: TTL in the body and the query parameter ttl differ; send one of them",
+      ],
+      [
+        "?ttl=59s",
+        csr,
+        "Cannot sign leaf: TTL 59 s is out of range: it must be at least 1 min and at most 72 h, which is LeafCertTTL",
+      ],
+      [
+        "?ttl=73h",
+        csr,
+        "Cannot sign leaf: TTL 73 h is out of range: it must be at least 1 min and at most 72 h, which is LeafCertTTL",
+      ],
+      ["?ttl=", csr, 'Cannot sign leaf: TTL "" must be a duration such as "30m" or "12h"'],
+      ["?ttl=3d", csr, 'Cannot sign leaf: TTL "3d" must be a duration such as "30m" or "12h"'],
+      ["?ttl=-1h", csr, /^Cannot sign leaf: TTL -1 h is out of range/],
+      ["?ttl=3600", csr, 'Cannot sign leaf: TTL "3600" must be a duration such as "30m" or "12h"'],
+    ] as const) {
+      const response = await test.fetch(`${SIGN}${query}`, { method: "PUT", body });
+      const answer = await response.text();
+      assert.equal(response.status, 400, answer);
+      if (typeof says === "string") assert.equal(answer, says);
+      else assert.match(answer, says);
+    }
+  });
 
   it("PUT /v1/connect/ca/sign names the encoding of a request in UTF-16, as PowerShell writes it", async () => {
     const test = await start();

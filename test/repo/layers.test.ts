@@ -96,14 +96,20 @@ const RULES: readonly Rule[] = [
     packages: ["hono", "valibot"],
   },
   { files: "providers/index.ts", ours: ["src/core/", "providers/"], packages: [] },
+  { files: "providers/faults.ts", ours: ["src/core/"], packages: [] },
+  {
+    files: "providers/service-names.ts",
+    ours: ["src/core/", "src/net/ip.ts", "providers/faults.ts"],
+    packages: [],
+  },
   {
     files: "providers/common-config.ts",
-    ours: ["src/core/", "src/consul/"],
+    ours: ["src/core/", "src/consul/", "providers/faults.ts", "providers/service-names.ts"],
     packages: ["valibot"],
   },
   {
     files: "providers/consul/",
-    ours: ["src/core/", "providers/consul/", "providers/common-config.ts"],
+    ours: ["src/core/", "providers/consul/", "providers/common-config.ts", "providers/faults.ts"],
     packages: ["valibot"],
   },
   // Sockets of its own: fetch cannot be told where to connect to, and the files of a TLS connection
@@ -126,6 +132,7 @@ const RULES: readonly Rule[] = [
       "src/net/",
       "providers/vault/",
       "providers/common-config.ts",
+      "providers/faults.ts",
     ],
     packages: ["valibot"],
   },

@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../../../src/core/errors.ts";
 import { nearest } from "../../../src/core/nearest.ts";
-import type { Faults } from "../../common-config.ts";
+import type { Faults } from "../../faults.ts";
 import { VaultError } from "../errors.ts";
 
 const string = v.string("must be text");

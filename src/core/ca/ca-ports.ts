@@ -42,4 +42,8 @@ export interface Hints {
   readonly followRoot: string;
   /** How a backup of another cluster is used. */
   readonly importBackup: string;
+  /** How a service is allowed to have a DNS name. */
+  readonly serviceDnsNames: string;
+  /** How services are allowed to have IP addresses. */
+  readonly serviceIpRanges: string;
 }

@@ -53,6 +53,11 @@ export interface CaOptions {
   readonly datacenter: string;
   /** The names that a server's own certificate is allowed to have. @default NO_SERVER_NAMES */
   readonly serverNames?: ServerNames;
+  /**
+   * The names of this CA's servers, which no service is allowed to have.
+   * @param addresses of the live replicas, `host:port` each. @default NO_SERVER_NAMES
+   */
+  readonly reservedNames?: (addresses: readonly string[]) => ServerNames;
   /** The configuration of the first root, used if there is no state. */
   readonly bootstrap: BootstrapConfig;
   /** @default DEFAULT_POLICY */
@@ -82,6 +87,7 @@ export class CertificateAuthority {
   constructor(options: CaOptions) {
     const { ports, self, lastSeen, datacenter, policy = DEFAULT_POLICY } = options;
     const { serverNames = NO_SERVER_NAMES, memory = createReplicaMemory() } = options;
+    const { reservedNames = () => NO_SERVER_NAMES } = options;
     checkLeaseTimes(policy);
     checkAges(policy);
     const { leases, clock, random, metrics, audit } = ports;
@@ -104,6 +110,8 @@ export class CertificateAuthority {
     this.#signer = new LeafSigner({
       datacenter,
       serverNames,
+      reservedNames: () => reservedNames(health.live.map(({ address }) => address)),
+      hints: ports.hints,
       clock,
       random,
       limiter: this.#limiter,

@@ -14,18 +14,20 @@ import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
 import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
-import { type KeyType, keyIdOf } from "../x509/keys.ts";
+import { keyIdOf } from "../x509/keys.ts";
 import {
   createSerials,
   type LeafFields,
   type LeafNames,
   leafKeyUsage,
-  leafNames,
   leafValidity,
   type ServerNames,
 } from "../x509/leaf.ts";
+import type { Hints } from "./ca-ports.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import { type IdentitySource, mayLackUri, requestedId, requireLeafId } from "./leaf-identity.ts";
+import { leafLife, type RenewedLeaf, renewAfter, requireTtl } from "./leaf-life.ts";
+import { leafNames, requireNamesPermitted } from "./leaf-names.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -39,6 +41,8 @@ export interface IssuedLeaf {
   readonly certificatePem: string;
   readonly notBefore: Date;
   readonly notAfter: Date;
+  /** When its holder should ask for the next one. */
+  readonly renewAfter: Date;
   /** Index of the state it was signed under. */
   readonly index: number;
 }
@@ -64,6 +68,9 @@ interface LeafSignerOptions {
   readonly datacenter: string;
   /** The DNS and IP names that only this CA's own servers are allowed to have. */
   readonly serverNames: ServerNames;
+  /** The DNS and IP names of this CA's servers, which no service is allowed to have. */
+  readonly reservedNames: () => ServerNames;
+  readonly hints: Hints;
   readonly clock: Clock;
   readonly random: Random;
   readonly limiter: Limiter;
@@ -81,10 +88,13 @@ export interface SignOptions extends IdentitySource {
   /**
    * Authenticates the caller, once the request has its place to be processed and before the CSR is
    * read; its cost counts against the limiter.
+   * @returns the leaf that the caller renews, by proof of its key.
    * @throws {DeniedError}
    * @default undefined: the caller is authenticated already
    */
-  readonly authenticate?: (snapshot: Snapshot) => Promise<void>;
+  readonly authenticate?: (snapshot: Snapshot) => Promise<RenewedLeaf>;
+  /** The requested lifetime from the moment of signing, in milliseconds. @default the longest one */
+  readonly ttlMs?: number | null;
   /** @default undefined: every caller is allowed */
   readonly permit?: Permit | undefined;
 }
@@ -94,9 +104,12 @@ const NO_OPTIONS: SignOptions = {};
 /** A CSR that passed all checks. The leaf is made of nothing else. */
 interface CheckedRequest {
   readonly csr: string;
-  readonly keyType: KeyType;
+  readonly request: CertificateRequest;
   readonly leaf: RequestedLeaf;
   readonly names: LeafNames;
+  /** The snapshot by which the names were checked. */
+  readonly checkedWith: Snapshot;
+  readonly renewed: RenewedLeaf | null;
 }
 
 /** What is known of a request when it fails, for the audit log. */
@@ -156,13 +169,13 @@ export class LeafSigner {
     options: SignOptions,
     progress: Progress,
   ): Promise<IssuedLeaf> {
-    const { limiter, datacenter, serverNames } = this.#options;
-    const { priority = "issue", authenticate, permit } = options;
+    const { limiter, datacenter } = this.#options;
+    const { priority = "issue", authenticate, permit, ttlMs = null } = options;
     const place = limiter.work(priority);
     if (place !== null) await place;
     let working = true;
     try {
-      if (authenticate !== undefined) await authenticate(snapshot);
+      const renewed = authenticate === undefined ? null : await authenticate(snapshot);
       const request = readCsr(csr, mayLackUri(options));
       progress.uri = request.uri;
       requireKeyIsNotOurs(request, snapshot);
@@ -173,7 +186,9 @@ export class LeafSigner {
       const leaf: RequestedLeaf = { id, uri: progress.uri, spki: request.key.spki };
       const permitted = permit?.(leaf);
       if (permitted !== undefined) await permitted;
-      const names = leafNames(id, request, serverNames);
+      const names = this.#namesOf(id, request, snapshot);
+      if (ttlMs !== null && snapshot.provider !== null)
+        requireTtl(ttlMs, snapshot.config.leafTtlMs, snapshot.provider.leafLimits);
       await verifyProof(request);
       // Only requests that passed all checks count against Consul's limits.
       const turn = limiter.enter(snapshot.config, priority);
@@ -186,7 +201,7 @@ export class LeafSigner {
       try {
         const permittedAgain = permit?.(leaf);
         if (permittedAgain !== undefined) await permittedAgain;
-        const checked = { csr, keyType: request.key.type, leaf, names };
+        const checked = { csr, request, leaf, names, checkedWith: snapshot, renewed };
         return await this.#issue(checked, options, progress);
       } finally {
         limiter.leave(snapshot.config);
@@ -196,24 +211,40 @@ export class LeafSigner {
     }
   }
 
+  /** The names of a leaf, which the name constraints above it must allow too. */
+  #namesOf(id: LeafId, request: CertificateRequest, snapshot: Snapshot): LeafNames {
+    const { serverNames, reservedNames: reserved, hints } = this.#options;
+    const { serviceDnsNames: templates, serviceIpRanges: ranges } = snapshot.config;
+    const names = leafNames(id, request, { serverNames, reserved, templates, ranges, hints });
+    requireNamesPermitted(names, snapshot);
+    return names;
+  }
+
   /** Decides every field of the leaf, and has the provider sign it. */
   async #issue(
-    { csr, keyType, leaf, names }: CheckedRequest,
-    { caller = NOBODY, permit }: SignOptions,
+    { csr, request, leaf, renewed, ...checked }: CheckedRequest,
+    { caller = NOBODY, permit, ttlMs = null }: SignOptions,
     progress: Progress,
   ): Promise<IssuedLeaf> {
-    const { clock, audit } = this.#options;
+    const { clock, audit, random } = this.#options;
     // Not the snapshot that the request began with: the process may have been suspended since, until
     // the root of that one was pruned.
     const snapshot = this.#options.snapshot();
     const now = clock.now();
     const { provider, root } = requireAbleToSign(snapshot, now);
+    const names =
+      snapshot === checked.checkedWith ? checked.names : this.#namesOf(leaf.id, request, snapshot);
     const fields: LeafFields = {
       ...names,
-      ...leafValidity(provider.issuer, root, snapshot.config.leafTtlMs, now),
+      ...leafValidity(
+        provider.issuer,
+        root,
+        leafLife(ttlMs, snapshot.config.leafTtlMs, provider.leafLimits, renewed),
+        now,
+      ),
       serial: this.#nextSerial(),
       spki: leaf.spki,
-      keyUsage: leafKeyUsage(keyType),
+      keyUsage: leafKeyUsage(request.key.type),
     };
     requireLife(fields);
     if (!provider.remote) audit?.record(allowed(caller, fields, fields.serial));
@@ -234,6 +265,7 @@ export class LeafSigner {
       certificatePem: certificatePem(signed.der) + chainPemAt(snapshot, clock.now()),
       notBefore: signed.notBefore,
       notAfter: signed.notAfter,
+      renewAfter: renewAfter(now, signed.notAfter, random.fraction()),
       index: snapshot.state.index,
     };
   }

@@ -20,11 +20,13 @@ import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
 import { findPath } from "../x509/chain.ts";
-import { pathConstraintFaults } from "../x509/constraint-faults.ts";
+import { hasNameConstraints, pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { caScheme, type PublicKeyInfo, sign } from "../x509/keys.ts";
 import {
   createSerials,
+  LEAF_BACKDATE_MS,
   type LeafFields,
+  type LeafLife,
   LeafTemplate,
   leafKeyUsage,
   leafValidity,
@@ -46,6 +48,11 @@ export interface Snapshot {
   readonly chainPem: string;
   /** When the first of the cross-signed certificates among them expires; null if there is none. */
   readonly chainEndsAt: Date | null;
+  /**
+   * The certificates with name constraints through which a client may verify a leaf: of the issuers,
+   * the chain, and the published roots.
+   */
+  readonly constrained: readonly Certificate[];
 }
 
 /**
@@ -110,7 +117,12 @@ export function snapshotOf(
     fault: null,
     chainPem: active.intermediates.map(pemOf).join(""),
     chainEndsAt: ends.length === 0 ? null : new Date(Math.min(...ends)),
+    constrained: [...active.intermediates, ...publishedRoots(state)].filter(hasNameConstraints),
   };
+}
+
+function publishedRoots({ roots }: CaState): Certificate[] {
+  return roots.filter(({ abandoned }) => !abandoned).map(({ certificate }) => certificate);
 }
 
 /** The snapshot of a state that leaves root, issuer and configuration as they are. */
@@ -122,6 +134,9 @@ export function withState({ config, provider, fault }: Snapshot, next: CaState):
 export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };
 }
+
+/** Also the shortest LeafCertTTL. */
+const PROBE_LIFE: LeafLife = { ttlMs: 3_600_000 - LEAF_BACKDATE_MS, backdateMs: LEAF_BACKDATE_MS };
 
 /** The fields of a leaf that is checked and thrown away. */
 function probeFields(
@@ -135,7 +150,7 @@ function probeFields(
     uri: formatSpiffeId({ kind: "server", trustDomain, datacenter: "probe" }),
     dnsNames: [],
     ipAddresses: [],
-    ...leafValidity(issuer, root, 3_600_000, now),
+    ...leafValidity(issuer, root, PROBE_LIFE, now),
     serial: createSerials(random)(),
     spki: key.spki,
     keyUsage: leafKeyUsage(key.type),

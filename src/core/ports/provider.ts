@@ -20,6 +20,7 @@ import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import type { ConfigMap, ProviderState } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { LeafDraft, LeafFields, LeafTemplate } from "../x509/leaf.ts";
+import type { DnsTemplate, IpRange } from "../x509/service-names.ts";
 import type { Random } from "./clock.ts";
 import type { Sealer } from "./sealer.ts";
 
@@ -38,6 +39,10 @@ export interface CommonConfig {
   readonly csrMaxPerSecond: number | null;
   /** Concurrent leaves, or null for no limit. */
   readonly csrMaxConcurrent: number | null;
+  /** Which DNS names the leaves of services may have. */
+  readonly serviceDnsNames: readonly DnsTemplate[];
+  /** Which IP addresses they may have. */
+  readonly serviceIpRanges: readonly IpRange[];
 }
 
 export interface ProviderContext extends ClusterIdentity {
@@ -116,6 +121,14 @@ export interface SignedLeaf extends Pick<LeafFields, "serial" | "notBefore" | "n
   readonly der: Uint8Array;
 }
 
+/** The limits of the leaves that a provider signs. */
+export interface LeafLimits {
+  /** The shortest life that a caller may ask for, in milliseconds. */
+  readonly minTtlMs: number;
+  /** How long before the moment of signing a leaf is valid at most, in milliseconds. */
+  readonly backdateMs: number;
+}
+
 /** A provider opened for signing. */
 export interface Provider {
   /** The certificate that signs leaves. No leaf outlives it, and it outlives nothing above it. */
@@ -129,6 +142,7 @@ export interface Provider {
    * then sends the request as it came, and checks the certificate against the draft.
    */
   readonly remote: boolean;
+  readonly leafLimits: LeafLimits;
   /** Null if the root's key is out of reach, as in a secondary datacenter. */
   readonly crossSigner: CrossSigner | null;
   /** Null if nothing outside is needed. */

@@ -57,7 +57,7 @@ export function constraintFaults(
 function namesBelow(trustDomain: string): NamesBelow {
   return {
     uris: [formatSpiffeId({ kind: "signing", trustDomain })],
-    // As in `dnsNamesFor` and LOOPBACK of leaf.ts; the names of any datacenter are below the same
+    // As in `consulNames` and LOOPBACK of ca/leaf-names.ts; the names of any datacenter are below the same
     // domains.
     dnsNames: ["localhost", `server.dc1.peering.${trustDomain}`],
     ipAddresses: [
@@ -110,6 +110,28 @@ export function pathConstraintFaults(
     return forbiddenBy(constraints, names).map(
       (what) =>
         `name constraints of ${i === path.length - 1 ? "the root" : "a certificate below the root"} ${what}`,
+    );
+  });
+}
+
+/** Whether a certificate has name constraints. */
+export function hasNameConstraints({ extensions }: Certificate): boolean {
+  return extensions.some(({ oid }) => oid === OID.nameConstraints);
+}
+
+/**
+ * Which names of a leaf the name constraints of the certificates above it forbid.
+ * @returns each as a sentence.
+ */
+export function constraintFaultsOf(
+  above: readonly Certificate[],
+  names: Pick<NamesBelow, "dnsNames" | "ipAddresses">,
+): string[] {
+  return above.flatMap((certificate) => {
+    const constraints = constraintsAmong(certificate.extensions);
+    if (constraints === null) return [];
+    return forbiddenBy(constraints, { uris: [], subjects: [], ...names }).map(
+      (what) => `name constraints of the CA certificate ${certificate.id} ${what}`,
     );
   });
 }

@@ -1,16 +1,12 @@
 /**
- * Leaves: which names, key usage, validity and serial number each gets, and their encoding. A request
- * only gives a public key and asks for an identity. The encoding is the hot path: all that an
+ * Leaves: which key usage, validity and serial number each gets, and their encoding. The encoding is the hot path: all that an
  * issuer's leaves share is encoded once, in its template; for each leaf every length is computed
  * first, and then each field written once.
  * @module
  */
-import { type Bytes, concat, equal, hex } from "../bytes.ts";
-import { RequestError } from "../errors.ts";
+import { type Bytes, concat, hex } from "../bytes.ts";
 import type { Random } from "../ports/clock.ts";
-import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
 import { type Certificate, KEY_USAGE } from "./certificate.ts";
-import type { CertificateRequest } from "./csr.ts";
 import {
   contextConstructed,
   contextPrimitive,
@@ -30,8 +26,16 @@ import {
 import { ecdsaLength, type KeyType, keyIdOf, type SignatureScheme, writeEcdsa } from "./keys.ts";
 import { OID } from "./oids.ts";
 
-/** Leaves are valid from a minute before they are signed (Consul's agent/connect/ca/provider_consul.go). */
+/**
+ * Leaves are valid from a minute before they are signed (Consul's
+ * agent/connect/ca/provider_consul.go); one that lives for less than ten, from a tenth of its life.
+ */
 export const LEAF_BACKDATE_MS = 60_000;
+const BACKDATED_PART = 10;
+
+/** The limits of leaves that are encoded here. A leaf of less than a minute has no time to be renewed. */
+export const LOCAL_LEAF_LIMITS = { minTtlMs: 60_000, backdateMs: LEAF_BACKDATE_MS } as const;
+
 /** No keyEncipherment for an EC key (RFC 8813 §3); RSA key exchange needs it (RFC 5246 §7.4.2). */
 export function leafKeyUsage(type: KeyType): number {
   return type === "rsa"
@@ -39,27 +43,53 @@ export function leafKeyUsage(type: KeyType): number {
     : KEY_USAGE.digitalSignature;
 }
 
+/** How long a leaf lives. */
+export interface LeafLife {
+  /** From the moment when it is signed, in milliseconds. */
+  readonly ttlMs: number;
+  /** How long before that moment it is valid at most, in milliseconds. */
+  readonly backdateMs: number;
+}
+
+/** How long before it is signed a leaf is valid, in milliseconds: whole seconds. */
+export function backdateOf({ ttlMs, backdateMs }: LeafLife): number {
+  return Math.min(backdateMs, wholeSeconds(ttlMs / BACKDATED_PART));
+}
+
 /**
- * The validity of a leaf: from a minute before `now`, for `ttlMs`, within those of its issuer and of
- * the active root. Cross-signed certificates do not count.
+ * The longest life whose validity, the time before it is signed included, has at most `spanMs`.
+ * @param spanMs whole seconds. @returns whole seconds, in milliseconds
+ */
+export function longestLife(spanMs: number, backdateMs: number): number {
+  // Where a tenth is back-dated, 11 seconds of validity are 10 of life.
+  const short = wholeSeconds((spanMs + 1000) * (BACKDATED_PART / (BACKDATED_PART + 1)));
+  const fits = (ttlMs: number) => ttlMs + backdateOf({ ttlMs, backdateMs }) <= spanMs;
+  const candidates = [spanMs - backdateMs, short, short - 1000];
+  return Math.max(0, ...candidates.filter(fits));
+}
+
+/**
+ * The validity of a leaf that is signed now, within those of its issuer and of the active root.
+ * Cross-signed certificates do not count.
  */
 export function leafValidity(
   issuer: Certificate,
   root: Certificate,
-  ttlMs: number,
+  life: LeafLife,
   now: Date,
 ): { notBefore: Date; notAfter: Date } {
+  const signed = wholeSecond(now).getTime();
   const start = Math.max(
-    now.getTime() - LEAF_BACKDATE_MS,
+    signed - backdateOf(life),
     issuer.notBefore.getTime(),
     root.notBefore.getTime(),
   );
-  const end = Math.min(
-    now.getTime() - LEAF_BACKDATE_MS + ttlMs,
-    issuer.notAfter.getTime(),
-    root.notAfter.getTime(),
-  );
+  const end = Math.min(signed + life.ttlMs, issuer.notAfter.getTime(), root.notAfter.getTime());
   return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
+}
+
+function wholeSeconds(ms: number): number {
+  return Math.floor(ms / 1000) * 1000;
 }
 
 /** Octets of a serial number: 128 bits, below the 20 octets that RFC 5280 §4.1.2.2 allows. */
@@ -97,65 +127,6 @@ export interface LeafNames {
 /** The DNS and IP names of this CA's servers, which only their own identity is allowed to have. */
 export type ServerNames = Omit<LeafNames, "uri">;
 export const NO_SERVER_NAMES: ServerNames = { dnsNames: [], ipAddresses: [] };
-
-const LOOPBACK = [
-  Uint8Array.of(127, 0, 0, 1),
-  Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
-];
-
-/**
- * The subject names of a leaf: its SPIFFE ID, and the DNS and IP names that the request asks for, if
- * the identity is allowed to have them. Consul copies all names of the request; its agents, servers
- * and gateways ask for these.
- * @param server names that only the identity of a server is allowed to have besides Consul's own.
- * @throws {RequestError} `profile_violation` with the first name that is not allowed.
- */
-export function leafNames(
-  id: LeafId,
-  request: CertificateRequest,
-  server: ServerNames = NO_SERVER_NAMES,
-): LeafNames {
-  const uri = formatSpiffeId(id);
-  if (request.dnsNames.length === 0 && request.ipAddresses.length === 0)
-    return { uri, dnsNames: [], ipAddresses: [] };
-  const allowedDns =
-    id.kind === "server" ? [...dnsNamesFor(id), ...server.dnsNames] : dnsNamesFor(id);
-  const allowedIps =
-    id.kind === "agent" ? LOOPBACK : id.kind === "server" ? server.ipAddresses : [];
-  const dnsNames = [...new Set(request.dnsNames.map((name) => name.toLowerCase()))];
-  for (const name of dnsNames)
-    if (!allowedDns.includes(name))
-      throw new RequestError(
-        "profile_violation",
-        `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have the DNS name ${JSON.stringify(name)}`,
-      );
-  for (const address of request.ipAddresses)
-    if (!allowedIps.some((allowed) => equal(allowed, address)))
-      throw new RequestError(
-        "profile_violation",
-        `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have the IP address ${ipText(address)}`,
-      );
-  return {
-    uri,
-    dnsNames,
-    ipAddresses: allowedIps.filter((allowed) =>
-      request.ipAddresses.some((address) => equal(allowed, address)),
-    ),
-  };
-}
-
-/** The DNS names in requests of Consul's agents, servers and gateways (agent/auto-config/tls.go, agent/connect/uri_server.go). */
-function dnsNamesFor(id: LeafId): readonly string[] {
-  switch (id.kind) {
-    case "service":
-      return [];
-    case "agent":
-      return ["localhost"];
-    case "mesh-gateway":
-    case "server":
-      return [`server.${id.datacenter}.peering.${id.trustDomain}`.toLowerCase()];
-  }
-}
 
 /** Dotted for IPv4, groups without abbreviation for IPv6. */
 export function ipText(address: Bytes): string {
@@ -350,7 +321,7 @@ function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Byt
 const nameLength = (length: number): number => 1 + lengthSize(length) + length;
 
 /** Octets of the content of GeneralNames. All names are ASCII, as `readCsr` checked. */
-function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
+export function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
   let length = nameLength(uri.length);
   for (const name of dnsNames) length += nameLength(name.length);
   for (const address of ipAddresses) length += nameLength(address.length);

@@ -35,15 +35,17 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
   const { ca, control, bodies, maxBody, clock } = options;
   const renew = endpoint("public", async (call) => {
     ca.requireRoom("renewal");
-    const { csr, service } = await readLeafRequest(call, bodies, maxBody);
+    const { csr, ttlMs, service } = await readLeafRequest(call, bodies, maxBody);
     let proven: Proven | null = null;
     const renewed = await ca.sign(csr, {
       priority: "renewal",
+      ttlMs,
       caller: call.caller,
       service,
       ownIdentity: () => parseSpiffeId(required(proven).identity),
       async authenticate(snapshot) {
         proven = await provenLeaf(call, csr, snapshot, options);
+        return { leaf: proven.leaf, state: proven.under };
       },
       async permit({ uri, spki }) {
         const { leaf, identity, under } = required(proven);

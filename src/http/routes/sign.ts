@@ -29,10 +29,10 @@ export function signRoutes({ ca, control, bodies, maxBody }: SignRouteOptions): 
   const sign = endpoint("identity", async (call) => {
     // Load is shed before the body is read, when it is cheapest.
     ca.requireRoom("issue");
-    const { csr, service } = await readLeafRequest(call, bodies, maxBody);
+    const { csr, ttlMs, service } = await readLeafRequest(call, bodies, maxBody);
     const permit = permitOf(call, control);
     const ownIdentity = (scope: InDatacenter) => identityOf(call.authorized, scope);
-    const leaf = await ca.sign(csr, { caller: call.caller, service, ownIdentity, permit });
+    const leaf = await ca.sign(csr, { caller: call.caller, ttlMs, service, ownIdentity, permit });
     return leafResponse(call, leaf);
   });
   return [caRoute("/v1/connect/ca/sign", { PUT: sign, POST: sign })];
@@ -75,7 +75,11 @@ function identityOf(caller: Authorization | null, scope: InDatacenter): LeafId {
 export function leafResponse(call: Call, leaf: IssuedLeaf): RouteResponse {
   const pem = call.header("accept")?.includes(PEM_CHAIN) === true;
   return {
-    headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
+    headers: {
+      "X-Consul-Index": String(leaf.index),
+      "Cache-Control": "no-store",
+      ...(pem ? { "X-Meshca-Renew-After": rfc3339(leaf.renewAfter) } : {}),
+    },
     body: pem
       ? plainBody(PEM_CHAIN, leaf.certificatePem)
       : plainBody("application/json", writeJson(leafJson(leaf), call.query().pretty)),
@@ -142,7 +146,7 @@ function requireIdentity(caller: Authorization, id: LeafId): void {
   }
 }
 
-/** A leaf in Consul's JSON (IssuedCert in agent/structs/connect_ca.go). */
+/** A leaf in Consul's JSON (IssuedCert in agent/structs/connect_ca.go), and when to renew it. */
 function leafJson(leaf: IssuedLeaf): Json {
   return {
     SerialNumber: leaf.serialNumber,
@@ -152,6 +156,7 @@ function leafJson(leaf: IssuedLeaf): Json {
     ValidBefore: rfc3339(leaf.notAfter),
     CreateIndex: leaf.index,
     ModifyIndex: leaf.index,
+    RenewAfter: rfc3339(leaf.renewAfter),
   };
 }
 

@@ -126,7 +126,12 @@ describe("a certificate that would expire before it is valid", () => {
   it("is never issued, neither as a leaf nor as an intermediate", async () => {
     const root = await makeRoot(1);
     const later = new Date(root.certificate.notAfter.getTime() + HOUR);
-    const { notBefore, notAfter } = leafValidity(root.certificate, root.certificate, HOUR, later);
+    const { notBefore, notAfter } = leafValidity(
+      root.certificate,
+      root.certificate,
+      { ttlMs: HOUR, backdateMs: 60_000 },
+      later,
+    );
     assert.ok(notBefore >= notAfter, "what sign() refuses");
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const options = {

@@ -20,6 +20,7 @@ import type { LeafIssuer } from "../../../src/core/state.ts";
 import { createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
 import { makeRequest } from "../../../src/core/x509/request.ts";
+import { HINTS } from "../../../src/http/hints.ts";
 import {
   configuration,
   confirmOver,
@@ -93,16 +94,29 @@ describe("sign()", () => {
     });
 
   for (const [name, what] of [
-    ["IP:8.8.8.8", "the IP address 8.8.8.8"],
-    ["IP:127.0.0.1", "the IP address 127.0.0.1"],
-    ["DNS:localhost", 'the DNS name "localhost"'],
+    [
+      "IP:8.8.8.8",
+      "IP address 8.8.8.8: no service is allowed to have one; ServiceIPRanges in the configuration of the CA (PUT /v1/connect/ca/configuration) decides",
+    ],
+    [
+      "IP:127.0.0.1",
+      "IP address 127.0.0.1: no service gets an address of loopback or of a server, or an IPv4 address in the form of IPv6",
+    ],
+    [
+      "DNS:localhost",
+      'DNS name "localhost": no service gets a name of loopback, of an agent or of a server',
+    ],
+    [
+      "DNS:db",
+      'DNS name "db": its DNS names are "web", "web.service.consul", "web.service.dc1.consul", "web.virtual.consul"; ServiceDNSNames in the configuration of the CA (PUT /v1/connect/ca/configuration) decides',
+    ],
   ] as const)
-    it(`sign() refuses a service ${what}`, async () => {
+    it(`sign() refuses a service the ${what}`, async () => {
       const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
       const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
       await assert.rejects(manager.sign(opensslCsr(`URI:${uri},${name}`).csr), {
         code: "profile_violation",
-        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have ${what}`,
+        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have the ${what}`,
       });
     });
 
@@ -196,6 +210,8 @@ describe("sign() with a key of the CA", () => {
     return new LeafSigner({
       datacenter: "dc1",
       serverNames: NO_SERVER_NAMES,
+      reservedNames: () => NO_SERVER_NAMES,
+      hints: HINTS,
       clock,
       random: systemRandom,
       limiter: new Limiter(clock, DEFAULT_POLICY),
