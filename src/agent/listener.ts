@@ -3,6 +3,7 @@
  * programs of this machine only.
  * @module
  */
+import type { Server } from "node:net";
 import { hostPort, isLoopback } from "../config/addresses.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -11,6 +12,7 @@ import type { RequestEnvironment } from "../http/route.ts";
 import { listenPlain, type PlainServer } from "../tls/plain-server.ts";
 import type { AgentMetrics } from "./agent-metrics.ts";
 import { localRefusal } from "./local-request.ts";
+import { UnixListener, type UnixSocketOptions } from "./socket/unix-listener.ts";
 
 /** How long a connection without a blocked query may be silent, in milliseconds. */
 const IDLE_MS = 30_000;
@@ -31,7 +33,10 @@ export interface MountedApp extends ListenerApp {
 }
 
 export interface AgentListenerOptions {
-  readonly listen: { readonly host: string; readonly port: number } | { readonly path: string };
+  /** The socket has mode 0600 and the agent's own group unless said otherwise. */
+  readonly listen:
+    | { readonly host: string; readonly port: number }
+    | (Pick<UnixSocketOptions, "path"> & Partial<UnixSocketOptions>);
   /** Answers the paths of no other app. */
   readonly app: ListenerApp;
   readonly mounted: readonly MountedApp[];
@@ -43,6 +48,7 @@ export class AgentListener {
   readonly #options: AgentListenerOptions;
   readonly #byPath: ReadonlyMap<string, ListenerApp>;
   #server: PlainServer | null = null;
+  #socket: UnixListener | null = null;
 
   /** @throws {ConfigError} if the address is not loopback */
   constructor(options: AgentListenerOptions) {
@@ -63,16 +69,19 @@ export class AgentListener {
       : `http://${hostPort(listen.host, this.#server?.port ?? listen.port)}`;
   }
 
-  /** @throws {Error} if the address is in use */
+  /**
+   * @throws {Error} if the address is in use
+   * @throws {ConfigError} if the path of the socket is in use, or its folder is not safe
+   */
   async listen(): Promise<void> {
     const { listen, log } = this.#options;
-    const address =
+    const where =
       "path" in listen
-        ? { host: "", port: 0, path: listen.path }
+        ? { host: "", port: 0, bind: (server: Server) => this.#bind(server, listen) }
         : // A name could be resolved to any address.
           { host: listen.host === "localhost" ? "127.0.0.1" : listen.host, port: listen.port };
     this.#server = await listenPlain({
-      ...address,
+      ...where,
       shared: false,
       idleMs: IDLE_MS,
       maxConnections: MAX_CONNECTIONS,
@@ -103,12 +112,26 @@ export class AgentListener {
     const server = this.#server;
     if (server === null) return;
     this.#server = null;
+    this.#socket?.remove();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => resolve(server.stop(true)), CLOSE_MS);
     });
     await Promise.race([server.stop(false), late]);
     clearTimeout(timer);
+  }
+
+  async #bind(
+    server: Server,
+    socket: Extract<AgentListenerOptions["listen"], { readonly path: string }>,
+  ): Promise<void> {
+    this.#socket = new UnixListener(server, {
+      mode: 0o600,
+      group: null,
+      isShared: false,
+      ...socket,
+    });
+    await this.#socket.listen();
   }
 }
 

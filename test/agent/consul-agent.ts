@@ -26,7 +26,7 @@ export interface ConsulAgent {
   /** Whether the server can be reached. */
   reachable: boolean;
   /** Answers in place of the server, if it returns a response. */
-  instead: ((request: Request) => Response | null) | null;
+  instead: ((request: Request) => Response | Promise<Response> | null) | null;
   get(path: string, headers?: Readonly<Record<string, string>>): Promise<Response>;
   post(path: string, body: unknown, headers?: Readonly<Record<string, string>>): Promise<Response>;
   close(): Promise<void>;

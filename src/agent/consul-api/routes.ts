@@ -41,6 +41,7 @@ export class ConsulApi {
     this.#options = options;
     this.#waits = waits;
     this.#leaves = leaves;
+    this.#warnOfDeny();
     this.roots = this.#route("/v1/agent/connect/ca/roots", "GET", (call) => roots.answer(call));
     this.own = [
       this.#route(`${LEAF_PATH}*`, "GET", (call) => {
@@ -59,6 +60,29 @@ export class ConsulApi {
   close(): void {
     this.#waits.close();
     this.#leaves.close();
+  }
+
+  /** Without intentions a default of deny refuses every connection that asks. */
+  #warnOfDeny(): void {
+    const { set, defaultIntentionPolicy, defaultPolicy, log } = this.#options;
+    if (defaultIntentionPolicy !== null) {
+      if (defaultIntentionPolicy === "deny")
+        log.warn(
+          'POST /v1/agent/connect/authorize refuses every connection: default_intention_policy is "deny", and there are no intentions',
+        );
+      return;
+    }
+    let unsubscribe: (() => void) | null = null;
+    const look = () => {
+      if (set.bundle.current === null) return;
+      unsubscribe?.();
+      if (defaultPolicy() === "deny")
+        log.warn(
+          'POST /v1/agent/connect/authorize refuses every connection: the default policy of the servers is "deny", and there are no intentions; set default_intention_policy to "allow" if certificates of the mesh are enough',
+        );
+    };
+    if (set.bundle.current === null) unsubscribe = set.bundle.subscribe(look);
+    else look();
   }
 
   #route(
