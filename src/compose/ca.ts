@@ -210,6 +210,7 @@ function buildApp(
               metrics.render({
                 snapshot: ca.snapshot,
                 signing: ca.signing,
+                renewWindowMs: ca.snapshot === null ? null : ca.renewWindowMs,
                 status: ca.status,
                 now: clock.now(),
                 watchers: app.watchers.count,

@@ -16,6 +16,8 @@ interface Observed {
   readonly now: Date;
   readonly watchers: number;
   readonly signing: number;
+  /** Null before there is a CA. */
+  readonly renewWindowMs: number | null;
   readonly status: Status;
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
   /** Why the CA cannot be changed, or null. */
@@ -38,6 +40,10 @@ const GAUGES: Readonly<
 > = {
   meshca_watchers: ["Blocked queries that wait", ({ watchers }) => watchers],
   meshca_signing: ["Signing requests in flight", ({ signing }) => signing],
+  meshca_renew_window_seconds: [
+    "Seconds over which renewals after a root change are to be spread",
+    ({ renewWindowMs }) => (renewWindowMs === null ? null : renewWindowMs / 1000),
+  ],
   meshca_index: ["Index of the state in use", ({ snapshot }) => snapshot?.state.index ?? 0],
   meshca_leader: ["1 if this replica leads", ({ status }) => flag(status.role === "leader")],
   meshca_operation_term: ["Highest term of the operation lease seen", ({ status }) => status.term],

@@ -333,7 +333,7 @@ describe("docs/operations.md", () => {
     metrics.request("/healthz", 200, 1);
     const { snapshot, status } = manager;
     const { text } = await metrics.render({
-      ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, status },
+      ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
       ...{ audit: FAILING_AUDIT, changeObstacle: null, certificate: CERTIFICATE },
     });
     const found = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = "", type = ""]) => {

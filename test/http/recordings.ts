@@ -165,6 +165,7 @@ const EXTRA_HEADERS: readonly string[] = [
   "X-Request-Id",
   "Cache-Control",
   "ETag",
+  "X-Meshca-Renew-Window",
 ];
 
 /**

@@ -18,7 +18,7 @@ import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } 
 import { DeletionClock } from "./deletion-looks.ts";
 import { garbageDueAt } from "./garbage.ts";
 import { Leadership } from "./leadership.ts";
-import { Limiter, type Priority } from "./limiter.ts";
+import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
 import {
   type BootstrapConfig,
@@ -32,6 +32,7 @@ import {
   type RotationRequest,
 } from "./plan-change.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
+import { renewWindowMs } from "./renew-window.ts";
 import { Replica } from "./replica.ts";
 import { ReplicaHealth } from "./replica-health.ts";
 import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
@@ -188,6 +189,16 @@ export class CertificateAuthority {
       this.#ports.metrics.leafRefused("sign_rate_limited");
       throw error;
     }
+  }
+
+  /**
+   * Over how long holders of leaves should spread renewals after a root change, in milliseconds;
+   * whole seconds. It goes by what this replica signed since it started, on Workers this isolate.
+   * @throws {NotReadyError} `ca_uninitialized`
+   */
+  get renewWindowMs(): number {
+    const now = elapsedMs(this.#ports.clock);
+    return renewWindowMs(this.#limiter.history, this.require().config, now);
   }
 
   /** Signing requests in flight. */

@@ -1,5 +1,5 @@
 /**
- * Rate and concurrency limits of signing: Consul's two limits (CSRMaxPerSecond and CSRMaxConcurrent
+ * Counts what is signed, and limits rate and concurrency of signing: Consul's two limits (CSRMaxPerSecond and CSRMaxConcurrent
  * of agent/structs/connect_ca.go), and always a bound on the requests in flight, so that a flood is
  * refused at once instead of queued.
  * @module
@@ -8,7 +8,12 @@
 import { RateLimitedError } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { CommonConfig } from "../ports/provider.ts";
-import type { LimiterMemory } from "./replica-memory.ts";
+import {
+  createLimiterMemory,
+  type LimiterMemory,
+  type SignedHistory,
+  type SignedMemory,
+} from "./replica-memory.ts";
 import type { Policy } from "./timing-and-limits.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
@@ -39,7 +44,7 @@ export class Limiter {
   constructor(
     clock: Clock,
     policy: Pick<Policy, "maxPendingLeaves" | "maxWorkingLeaves" | "maxQueueMs" | "renewalShare">,
-    memory: LimiterMemory = { nextTokenAt: 0 },
+    memory = createLimiterMemory(),
   ) {
     const { maxPendingLeaves, maxWorkingLeaves, maxQueueMs, renewalShare } = policy;
     this.#clock = clock;
@@ -120,6 +125,23 @@ export class Limiter {
     else next();
   }
 
+  /** How many leaves were signed when. */
+  get history(): SignedMemory {
+    return this.#memory.signed;
+  }
+
+  /** Counts a leaf that was signed. */
+  signed(): void {
+    const { signed } = this.#memory;
+    const now = elapsedMs(this.#clock);
+    for (const history of signed.histories) {
+      if (now < history.since || now >= history.since + history.bucketMs) advance(history, now);
+      history.counts[history.at] = (history.counts[history.at] as number) + 1;
+    }
+    const [{ counts, at }] = signed.histories as readonly [SignedHistory];
+    signed.most = Math.max(signed.most, counts[at] as number);
+  }
+
   async #takeToken(perSecond: number, priority: Priority): Promise<void> {
     const now = this.#clock.now().getTime();
     // The rate may have been raised since, or the clock set back: the wait is at most what this rate
@@ -148,4 +170,24 @@ export class Limiter {
     queue.splice(queue.indexOf(wake), 1);
     throw new RateLimitedError(this.#maxQueueMs);
   }
+}
+
+/** The time by which leaves are counted, in milliseconds: monotonic if the runtime has such a clock. */
+export function elapsedMs(clock: Clock): number {
+  return clock.monotonicMs?.() ?? clock.now().getTime();
+}
+
+/**
+ * Makes the bucket of an instant the present one, and empties those between. If the clock was set
+ * back, the present one stays, and counts from then on as if it had begun then.
+ */
+export function advance(history: SignedHistory, now: number): void {
+  const { bucketMs, counts, since } = history;
+  const begin = Math.floor(now / bucketMs) * bucketMs;
+  const passed = Math.min((begin - since) / bucketMs, counts.length);
+  for (let bucket = 0; bucket < passed; bucket++) {
+    history.at = (history.at + 1) % counts.length;
+    counts[history.at] = 0;
+  }
+  history.since = begin;
 }

@@ -40,12 +40,55 @@ export interface HealthMemory {
 export interface LimiterMemory {
   /** When the bucket, which holds one token, is full again, in milliseconds since 1970. */
   nextTokenAt: number;
+  readonly signed: SignedMemory;
+}
+
+/** How many leaves were signed when; it begins empty with each process or isolate. */
+export interface SignedMemory {
+  /** One count for each length of time, the shortest buckets first. */
+  readonly histories: readonly SignedHistory[];
+  /** The most that were signed in one bucket of the first history. */
+  most: number;
+}
+
+/** Leaves signed, in a ring of buckets of time. */
+export interface SignedHistory {
+  readonly bucketMs: number;
+  readonly counts: number[];
+  /** The place of the present bucket in the ring. */
+  at: number;
+  /** When the present bucket began, in milliseconds. */
+  since: number;
 }
 
 export interface ReplicaMemory {
   readonly seen: SeenMemory;
   readonly health: HealthMemory;
   readonly limiter: LimiterMemory;
+}
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/**
+ * Buckets of a minute for a day, of an hour for a month, and of a day for the longest LeafCertTTL,
+ * 8760 h (Consul's agent/structs/connect_ca.go), and the bucket that is not full.
+ */
+const BUCKETS = [
+  [MINUTE, 24 * 60 + 1],
+  [HOUR, 31 * 24 + 1],
+  [DAY, 365 + 1],
+] as const;
+
+export function createLimiterMemory(): LimiterMemory {
+  const histories = BUCKETS.map(([bucketMs, length]) => ({
+    bucketMs,
+    counts: new Array<number>(length).fill(0),
+    at: 0,
+    since: 0,
+  }));
+  return { nextTokenAt: 0, signed: { histories, most: 0 } };
 }
 
 /** The memory of a replica that has seen nothing yet. */
@@ -63,6 +106,6 @@ export function createReplicaMemory(): ReplicaMemory {
       skewStrikes: 0,
       compared: false,
     },
-    limiter: { nextTokenAt: 0 },
+    limiter: createLimiterMemory(),
   };
 }

@@ -144,6 +144,7 @@ export class LeafSigner {
       limiter.arrive(options.priority ?? "issue");
       try {
         const leaf = await this.#process(csr, snapshot, options, progress);
+        limiter.signed();
         metrics.leafIssued(leaf.id.kind, (clock.now().getTime() - started) / 1000);
         return leaf;
       } finally {

@@ -32,7 +32,7 @@ const UNCACHEABLE = "no-store";
 const ERROR_META = queryMeta(1, false);
 
 interface RootsRouteOptions {
-  readonly ca: Pick<CertificateAuthority, "require" | "status">;
+  readonly ca: Pick<CertificateAuthority, "require" | "status" | "renewWindowMs">;
   readonly watchers: Watchers;
   readonly datacenter: string;
   readonly limitLoopback: boolean;
@@ -96,6 +96,8 @@ function rootsResponse(
     // Without the store: Consul's metadata of a server without a leader, whose data may be old.
     ...(storeAway ? queryMeta(index, false, stalenessMs ?? 0) : queryMeta(index, true)),
     ...cacheHeaders,
+    // Over how many seconds to spread renewals if these roots are new.
+    "X-Meshca-Renew-Window": String(ca.renewWindowMs / 1000),
     ETag: tag,
     "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,
   };
