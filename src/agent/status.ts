@@ -12,9 +12,9 @@ import type { Workload } from "./workload.ts";
 export interface Delivering {
   /** Its path or address. */
   readonly name: string;
-  /** Why it does not serve or is not written; null if all is well. */
+  /** A sentence why it does not serve or is not written, with its name; null if all is well. */
   readonly problem: string | null;
-  /** Why its command or signal failed the last time, or null. */
+  /** A sentence why its command or signal failed the last time, or null. */
   readonly hookProblem?: string | null;
 }
 
@@ -36,12 +36,24 @@ export interface AgentParts {
   /** Why there are no roots, or why the present ones may be old; null if all is well. */
   readonly rootsProblem: string | null;
   readonly sockets: readonly Delivering[];
+  readonly listeners: readonly Delivering[];
   readonly folders: readonly Delivering[];
   readonly contact: Contact;
 }
 
-interface StatusLine {
-  readonly name: "agent" | "identity" | "roots" | "socket" | "folder" | "hook" | "server" | "clock";
+type LineName =
+  | "agent"
+  | "server"
+  | "roots"
+  | "clock"
+  | "identity"
+  | "socket"
+  | "listener"
+  | "folder"
+  | "hook";
+
+export interface StatusLine {
+  readonly name: LineName;
   readonly text: string;
   /** Whether it keeps the agent from being ready. */
   readonly blocks: boolean;
@@ -49,18 +61,19 @@ interface StatusLine {
 
 /** One line for each part, in the order of the way of a certificate. */
 export function statusLines(parts: AgentParts, now: Date): readonly StatusLine[] {
-  const { started, workloads, sockets, folders, contact } = parts;
+  const { started, workloads, sockets, listeners, folders, contact } = parts;
   const lines: StatusLine[] = [];
   if (!started) lines.push({ name: "agent", text: "starting", blocks: true });
   lines.push(serverLine(contact), rootsLine(parts));
   if (contact.clockProblem !== null)
     lines.push({ name: "clock", text: contact.clockProblem, blocks: false });
   lines.push(...workloads.map((workload) => identityLine(workload, now)));
-  lines.push(...sockets.map((socket) => deliveringLine("socket", socket, "listening")));
-  lines.push(...folders.map((folder) => deliveringLine("folder", folder, "written")));
-  for (const { name, hookProblem } of folders)
+  lines.push(...sockets.map((socket) => deliveringLine("socket", socket, "is listening")));
+  lines.push(...listeners.map((listener) => deliveringLine("listener", listener, "is listening")));
+  lines.push(...folders.map((folder) => deliveringLine("folder", folder, "is written")));
+  for (const { hookProblem } of folders)
     if (hookProblem !== null && hookProblem !== undefined)
-      lines.push({ name: "hook", text: `${name}: ${hookProblem}`, blocks: false });
+      lines.push({ name: "hook", text: hookProblem, blocks: false });
   return lines;
 }
 
@@ -90,11 +103,11 @@ function identityLine({ service, svid, problem }: Workload, now: Date): StatusLi
 }
 
 function deliveringLine(
-  kind: "socket" | "folder",
+  kind: "socket" | "listener" | "folder",
   { name, problem }: Delivering,
-  well: string,
+  state: string,
 ): StatusLine {
-  return { name: kind, text: `${name}: ${problem ?? well}`, blocks: problem !== null };
+  return { name: kind, text: problem ?? `${name} ${state}`, blocks: problem !== null };
 }
 
 /** Whether everything that is configured is served. */

@@ -39,9 +39,12 @@ export function parseAgentFlags(args: readonly string[]): ParsedFlags {
   const flags: Record<string, string[]> = {};
   const switches = new Set<string>();
   const faults: string[] = [];
-  for (const token of tokens) {
+  for (const [i, token] of tokens.entries()) {
     if (token.kind === "option-terminator") continue;
     if (token.kind === "positional") {
+      const before = tokens[i - 1];
+      // The value of an unknown flag may be a secret.
+      if (before?.kind === "option" && !isKnown(before.name)) continue;
       faults.push(`${JSON.stringify(token.value)} does not belong to a flag of meshca agent`);
       continue;
     }
@@ -63,6 +66,8 @@ export function parseAgentFlags(args: readonly string[]): ParsedFlags {
   }
   return { flags, once: switches.has("once"), help: switches.has("help"), faults };
 }
+
+const isKnown = (name: string): boolean => WITH_VALUE.has(name) || SWITCHES.includes(name);
 
 function unknownFlag(rawName: string): string {
   const known = [...WITH_VALUE.keys(), ...SWITCHES].map((name) => `--${name}`);

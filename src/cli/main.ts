@@ -3,19 +3,31 @@
  * @module
  */
 import { parseArgs } from "node:util";
+import { nearest } from "../core/nearest.ts";
+import { agentCommand } from "./commands/agent.ts";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { MAX_WORKERS, workersCommand } from "./commands/workers.ts";
 import { EXIT } from "./output.ts";
 
 const USAGE = `Usage: meshca serve [--workers N]
+       meshca agent [FLAG ...]
        meshca healthcheck
 
   serve         run the CA; settings come from MESHCA_* variables and the file that MESHCA_CONFIG names
                 --workers N   N processes behind one port, 1 to ${MAX_WORKERS}
+  agent         keep the certificate of a service valid and hand it to the service; see meshca agent --help
   healthcheck   ask the server with the same settings on this machine whether it answers; exits with 0 or 1
 
 `;
+
+const COMMANDS = ["serve", "agent", "healthcheck", "help"];
+
+function unknownCommand(command: string): string {
+  const near = nearest(command, COMMANDS);
+  const advice = near === null ? "" : `; did you mean ${near}?`;
+  return `${JSON.stringify(command)} is not a command of meshca${advice}\n\n`;
+}
 
 /** Serves with these arguments. @returns the exit code, or null if they are invalid */
 async function serve(args: readonly string[]): Promise<number | null> {
@@ -36,16 +48,27 @@ async function serve(args: readonly string[]): Promise<number | null> {
   return count >= 1 && count <= MAX_WORKERS ? workersCommand(count) : null;
 }
 
+/** Runs a command. @returns the exit code, or null if the arguments are invalid */
+async function run(command: string | undefined, args: readonly string[]): Promise<number | null> {
+  switch (command) {
+    case "serve":
+      return serve(args);
+    case "agent":
+      return agentCommand(args);
+    case "healthcheck":
+      return args.length === 0 ? healthcheckCommand() : null;
+    default:
+      return null;
+  }
+}
+
 const [command, ...rest] = process.argv.slice(2);
-const code =
-  command === "serve"
-    ? await serve(rest)
-    : command === "healthcheck" && rest.length === 0
-      ? await healthcheckCommand()
-      : null;
+const code = await run(command, rest);
 if (code !== null) process.exitCode = code;
+else if (command === "help" || command === "--help" || command === "-h")
+  process.stdout.write(USAGE);
 else {
-  const asked = command === "help" || command === "--help" || command === "-h";
-  (asked ? process.stdout : process.stderr).write(USAGE);
-  process.exitCode = asked ? 0 : EXIT.usage;
+  const isUnknown = command !== undefined && !COMMANDS.includes(command);
+  process.stderr.write(`${isUnknown ? unknownCommand(command) : ""}${USAGE}`);
+  process.exitCode = EXIT.usage;
 }

@@ -80,7 +80,7 @@ export const AGENT_SOURCES: readonly AgentSource[] = [
   },
   {
     ...{ key: "listen", flag: "listen", value: "ADDRESS" },
-    help: "127.0.0.1:PORT or unix:PATH with Consul's agent API, SDS by REST, /readyz and /metrics",
+    help: "127.0.0.1:PORT or unix:PATH: Consul's agent API, SDS by REST, /readyz",
   },
   {
     ...{ key: "default_intention_policy", flag: "default-intention-policy", value: "POLICY" },

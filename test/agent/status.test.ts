@@ -33,6 +33,7 @@ function partsWith(changes: Partial<AgentParts> = {}) {
     ...{ started: true, bundle, rootsProblem: null },
     workloads: [{ service: "web", svid, problem: null }],
     sockets: [{ name: "/run/web.sock", problem: null }],
+    listeners: [{ name: "127.0.0.1:8502", problem: null }],
     folders: [{ name: "/run/web", problem: null, hookProblem: null }],
     contact: { lastContact: NOW, problem: null, clockProblem: null },
     ...changes,
@@ -44,8 +45,9 @@ const LINES = [
   "server: last contact 2026-06-01T12:00:00.000Z",
   "roots: index 12",
   "identity: web: valid until 2026-06-01T13:00:00.000Z",
-  "socket: /run/web.sock: listening",
-  "folder: /run/web: written",
+  "socket: /run/web.sock is listening",
+  "listener: 127.0.0.1:8502 is listening",
+  "folder: /run/web is written",
 ];
 const metrics = new AgentPrometheus({ version: "0", runtime: "test" });
 
@@ -83,8 +85,8 @@ describe("/readyz", () => {
     ],
     [
       "a hook that failed",
-      { folders: [{ name: "/run/web", problem: null, hookProblem: "ended with 1" }] },
-      "hook: /run/web: ended with 1",
+      { folders: [{ name: "/run/web", problem: null, hookProblem: "Command ended with 1" }] },
+      "hook: Command ended with 1",
     ],
   ] as const satisfies readonly (readonly [string, Partial<AgentParts>, string])[])
     it(`is 200 with a line for ${what}`, async () => {
@@ -98,13 +100,18 @@ describe("/readyz", () => {
     ["an agent that starts", { started: false }, "agent: starting"],
     [
       "a socket that does not listen",
-      { sockets: [{ name: "/run/web.sock", problem: "in use" }] },
-      "socket: /run/web.sock: in use",
+      { sockets: [{ name: "/run/web.sock", problem: "/run/web.sock is in use" }] },
+      "socket: /run/web.sock is in use",
+    ],
+    [
+      "a listener that does not listen",
+      { listeners: [{ name: "127.0.0.1:8502", problem: "127.0.0.1:8502 is not listening" }] },
+      "listener: 127.0.0.1:8502 is not listening",
     ],
     [
       "a folder that is not written",
-      { folders: [{ name: "/run/web", problem: "the disk is full" }] },
-      "folder: /run/web: the disk is full",
+      { folders: [{ name: "/run/web", problem: "The disk is full" }] },
+      "folder: The disk is full",
     ],
   ] as const satisfies readonly (readonly [string, Partial<AgentParts>, string])[])
     it(`is 503 for ${what}`, async () => {

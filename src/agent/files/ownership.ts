@@ -75,7 +75,7 @@ export function resolveOwnership(
 }
 
 /** The number of a user or group: the third field of its line (passwd(5), group(5)). */
-function idOf(database: string, name: string): number | null {
+export function idOf(database: string, name: string): number | null {
   if (/^\d{1,10}$/.test(name)) return Number(name) <= MAX_ID ? Number(name) : null;
   try {
     const lines = readFileSync(database, "utf8").split("\n");

@@ -77,8 +77,14 @@ export class NodeTransport implements Transport {
       socket.setKeepAlive(true, 10_000);
     });
     sent.on("error", reject);
+    // Deno reports no abort of a request over a connection that was used before.
+    const abort = () => {
+      reject(signal.reason);
+      sent.destroy();
+    };
+    signal.addEventListener("abort", abort, { once: true });
     sent.end(octets ?? undefined);
-    return promise;
+    return promise.finally(() => signal.removeEventListener("abort", abort));
   }
 
   #agentOf(trust: Trust, checkPeer: CheckPeer): https.Agent {
