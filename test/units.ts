@@ -22,6 +22,15 @@ const FOLDERS = [
   "telemetry",
 ];
 
+/** Files of other folders. */
+const FILES = [
+  "agent/caller-rights.test.ts",
+  "agent/consul-authorize.test.ts",
+  "agent/consul-leaf.test.ts",
+  "agent/listener.test.ts",
+  "agent/local-request.test.ts",
+];
+
 /** What does not run there, and why. */
 const EXCEPTIONS: readonly (readonly [
   runtime: "all" | "node" | "deno",
@@ -74,11 +83,14 @@ if (runtime !== "node" && runtime !== "deno") {
   console.error("Usage: bun test/units.ts node|deno");
   process.exit(64);
 }
-const all = FOLDERS.flatMap((folder) =>
-  readdirSync(`test/${folder}`, { recursive: true, encoding: "utf8" }).map(
-    (name) => `${folder}/${name}`,
+const all = [
+  ...FILES,
+  ...FOLDERS.flatMap((folder) =>
+    readdirSync(`test/${folder}`, { recursive: true, encoding: "utf8" }).map(
+      (name) => `${folder}/${name}`,
+    ),
   ),
-).filter((file) => file.endsWith(".test.ts"));
+].filter((file) => file.endsWith(".test.ts"));
 const excepted = EXCEPTIONS.filter(([on]) => on === "all" || on === runtime).map(
   ([, file]) => file,
 );

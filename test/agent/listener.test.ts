@@ -3,7 +3,10 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { AgentListener, type AgentListenerOptions } from "../../src/agent/listener.ts";
 import { ConfigError } from "../../src/core/errors.ts";
@@ -15,14 +18,15 @@ const echo = (name: string) => ({
   fetch: async (request: Request) => new Response(`${name}:${await request.text()}`),
 });
 
+const OPTIONS: Omit<AgentListenerOptions, "listen"> = {
+  app: echo("app"),
+  mounted: [{ paths: ["/healthz", "/readyz"], ...echo("status") }],
+  log: silentLog,
+  metrics: { refused: (_delivery, reason) => refused.push(reason) },
+};
+
 function createListener(listen: AgentListenerOptions["listen"]): AgentListener {
-  return new AgentListener({
-    listen,
-    app: echo("app"),
-    mounted: [{ paths: ["/healthz", "/readyz"], ...echo("status") }],
-    log: silentLog,
-    metrics: { refused: (_delivery, reason) => refused.push(reason) },
-  });
+  return new AgentListener({ ...OPTIONS, listen });
 }
 
 describe("the agent's listener", () => {
@@ -132,5 +136,86 @@ describe("the agent's listener", () => {
 
   it("says that an address is in use", async () => {
     await assert.rejects(createListener({ host: "127.0.0.1", port }).listen(), /EADDRINUSE|in use/);
+  });
+
+  it("sees that a client disconnected", async () => {
+    const gone = Promise.withResolvers<void>();
+    const began = Promise.withResolvers<void>();
+    const waiting = new AgentListener({
+      ...OPTIONS,
+      listen: { host: "127.0.0.1", port: 0 },
+      app: {
+        fetch: async ({ signal }) => {
+          signal.addEventListener("abort", () => gone.resolve());
+          began.resolve();
+          await gone.promise;
+          return new Response();
+        },
+      },
+    });
+    await waiting.listen();
+    const socket = connect(Number(new URL(waiting.address).port), "127.0.0.1");
+    socket.write("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    await began.promise;
+    socket.destroy();
+    await gone.promise;
+    await waiting.close();
+  });
+
+  it("ends when a client holds a connection without a request", async () => {
+    const held = createListener({ host: "127.0.0.1", port: 0 });
+    await held.listen();
+    const socket = connect(Number(new URL(held.address).port), "127.0.0.1");
+    socket.on("error", () => undefined);
+    await new Promise((resolve) => socket.once("connect", resolve));
+    await held.close();
+    socket.destroy();
+  });
+});
+
+describe("the agent's listener on a Unix socket", () => {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-listener-"));
+  const path = join(folder, "agent.sock");
+  after(() => rmSync(folder, { recursive: true }));
+
+  /** Sends a request with a Host, and resolves with all that came. */
+  const ask = (host: string, more = "") =>
+    new Promise<string>((resolve, reject) => {
+      let received = "";
+      const socket = connect({ path });
+      socket.setEncoding("latin1");
+      socket.write(`GET /healthz HTTP/1.1\r\nHost: ${host}\r\n${more}Connection: close\r\n\r\n`);
+      socket.on("data", (chunk: string) => {
+        received += chunk;
+      });
+      socket.on("close", () => resolve(received));
+      socket.on("error", reject);
+    });
+
+  it("answers any Host, since no browser gets there, and still no web page", async () => {
+    const listener = createListener({ path });
+    await listener.listen();
+    assert.equal(listener.address, `unix:${path}`);
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    for (const host of ["localhost", "agent.example"])
+      assert.match(await ask(host), /^HTTP\/1\.1 200 OK\r\n.*status:$/s);
+    assert.match(await ask("localhost", "Origin: null\r\n"), /^HTTP\/1\.1 403 /);
+    await listener.close();
+    assert.equal(existsSync(path), false);
+  });
+
+  it("has the mode that it is given", async () => {
+    const listener = createListener({ path, mode: 0o660 });
+    await listener.listen();
+    assert.equal(statSync(path).mode & 0o777, 0o660);
+    await listener.close();
+  });
+
+  it("refuses a socket on which another process answers", async () => {
+    const first = createListener({ path });
+    await first.listen();
+    await assert.rejects(createListener({ path }).listen(), ConfigError);
+    assert.match(await ask("localhost"), /^HTTP\/1\.1 200 /);
+    await first.close();
   });
 });

@@ -5,6 +5,7 @@
 import { ACCESS } from "./access.ts";
 import { CERTIFICATES } from "./certificates.ts";
 import { CHANGES } from "./changes.ts";
+import { CONSUL_API } from "./consul-api.ts";
 import { EDGE } from "./edge.ts";
 import type { Mutant } from "./mutant.ts";
 import { PROVIDERS } from "./providers.ts";
@@ -18,5 +19,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...ACCESS,
   ...STORED,
   ...EDGE,
+  ...CONSUL_API,
   ...PROVIDERS,
 ];
