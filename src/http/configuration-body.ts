@@ -7,13 +7,13 @@ import * as go from "../consul/go-struct.ts";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/plan-change.ts";
 
 const Configuration = {
-  Provider: go.string("Alias.Provider"),
-  Config: go.map("Alias.Config"),
-  State: go.map("Alias.State", "map[string]string"),
-  ForceWithoutCrossSigning: go.bool("Alias.ForceWithoutCrossSigning"),
+  Provider: go.string(".Alias.Provider"),
+  Config: go.map(".Alias.Config"),
+  State: go.map(".Alias.State", "map[string]string"),
+  ForceWithoutCrossSigning: go.bool(".Alias.ForceWithoutCrossSigning"),
   force_without_cross_signing: go.bool("force_without_cross_signing"),
-  CreateIndex: go.uint64("Alias.RaftIndex.CreateIndex"),
-  ModifyIndex: go.uint64("Alias.RaftIndex.ModifyIndex"),
+  CreateIndex: go.uint64(".Alias.RaftIndex.CreateIndex"),
+  ModifyIndex: go.uint64(".Alias.RaftIndex.ModifyIndex"),
 };
 
 const Rotation = {

@@ -305,8 +305,13 @@ describe("PUT /v1/connect/ca/sign without a URI in the CSR, with access control"
     refuses(
       await client.sign(san, "?service=web"),
       400,
-      `Cannot sign leaf for "${client.service("web")}": it is not allowed to have the DNS name "localhost"`,
+      `Cannot sign leaf for "${client.service("web")}": it is not allowed to have the DNS name "localhost": no service gets a name of loopback, of an agent or of a server`,
     );
+    const own = opensslCsr("DNS:web.service.consul").csr;
+    gets(await client.sign(own, "?service=web"), client.service("web"));
+    refuses(await client.sign(own, "?service=api"), 400, /DNS name "web\.service\.consul"/);
+    const web = await client.token({ ServiceIdentities: [{ ServiceName: "web" }] });
+    gets(await client.sign(own, "", web), client.service("web"));
   });
 
   it("refuses a denied identity, also as the token's own, and records it in the audit log", async () => {

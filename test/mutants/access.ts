@@ -201,6 +201,25 @@ export const ACCESS: readonly Mutant[] = [
       "acl/token-resolver",
     ],
     [
+      "identities of the anonymous token",
+      "if (this.anonymous) return [];",
+      "",
+      "acl/token-resolver",
+    ],
+    [
+      "service identities of other datacenters",
+      ".filter(({ datacenters }) => isIn(this.#datacenter, datacenters))",
+      "",
+      "acl/token-resolver",
+      "http/caller-identity",
+    ],
+    [
+      "node identities of other datacenters",
+      ".filter(({ datacenter }) => datacenter === this.#datacenter)",
+      "",
+      "acl/token-resolver",
+    ],
+    [
       "tokens, which allowing by default does not open",
       'this.#defaultPolicy === "allow" && resource !== "acl"',
       'this.#defaultPolicy === "allow"',

@@ -118,8 +118,14 @@ export const CERTIFICATES: readonly Mutant[] = [
     "src/core/x509/csr.ts",
     [
       "one URI in a request",
-      "if (uris.length !== 1) throw",
-      "if (uris.length < 1) throw",
+      "if (uris.length > 1 || (uri === null && !mayLackUri)) throw",
+      "if (uri === null && !mayLackUri) throw",
+      "core/x509/csr",
+    ],
+    [
+      "a request without a URI where one is needed",
+      "if (uris.length > 1 || (uri === null && !mayLackUri)) throw",
+      "if (uris.length > 1) throw",
       "core/x509/csr",
     ],
     [
@@ -130,8 +136,8 @@ export const CERTIFICATES: readonly Mutant[] = [
     ],
     [
       "the length of a URI",
-      "if ((uris[0] as string).length > MAX_URI_LENGTH)",
-      "if ((uris[0] as string).length < 0)",
+      "if (uri !== null && uri.length > MAX_URI_LENGTH)",
+      "if (uri !== null && uri.length < 0)",
       "core/ca/signer",
     ],
     [

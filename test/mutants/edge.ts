@@ -179,8 +179,20 @@ export const EDGE: readonly Mutant[] = [
       "tls/fallback-certificate",
     ],
   ),
+  ...guardsOf("src/http/leaf-request.ts", [
+    "two services for one leaf",
+    "if (ofQuery !== null && ofQuery !== value)",
+    "if (ofQuery === undefined)",
+    "http/caller-identity",
+  ]),
   ...guardsOf(
     "src/http/routes/sign.ts",
+    [
+      "a token with several identities",
+      "if (identities.length > 1)",
+      "if (identities.length > 1000)",
+      "http/caller-identity",
+    ],
     [
       "rights asked again after the queue",
       "    if (!asked) {",

@@ -51,9 +51,27 @@ export const SIGNING: readonly Mutant[] = [
     ],
     ["the proof of possession", "await verifyProof(request);", "", "core/ca/signer"],
   ),
+  ...guardsOf("src/core/spiffe/id.ts", [
+    "the name of a service that is not in the CSR",
+    'requireSegment(service, "service")',
+    "service",
+    "http/caller-identity",
+  ]),
   ...guardsOf(
     "src/core/ca/leaf-identity.ts",
     ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/signer"],
+    [
+      "a service that is not the one of the CSR",
+      'if (service !== null && !(id.kind === "service" && id.service === service))',
+      'if (service !== null && id.kind === "service" && id.service === "")',
+      "http/caller-identity",
+    ],
+    [
+      "the length of an identity that is not in the CSR",
+      "if (formatSpiffeId(id).length > MAX_URI_LENGTH)",
+      "if (formatSpiffeId(id) === null)",
+      "http/caller-identity",
+    ],
     [
       "the datacenter of an identity",
       "if (id.datacenter !== datacenter)",

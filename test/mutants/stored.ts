@@ -20,6 +20,18 @@ export const STORED: readonly Mutant[] = [
       "store/state-document",
     ],
   ),
+  ...guardsOf("src/core/ca/replica.ts", [
+    "a state of another trust domain in the store",
+    "if (isSame && stored.trustDomain === seen.trustDomain) return;",
+    "if (isSame) return;",
+    "http/trust-domain",
+  ]),
+  ...guardsOf("src/core/ca/resolve.ts", [
+    "a backup of another trust domain",
+    "if (present.trustDomain !== backup.trustDomain)",
+    "if (present.trustDomain === null)",
+    "http/trust-domain",
+  ]),
   ...guardsOf(
     "src/store/looks.ts",
     [
