@@ -147,10 +147,10 @@ export const CERTIFICATES: readonly Mutant[] = [
       "core/x509/csr",
     ],
   ),
-  ...guardsOf("src/core/x509/leaf.ts", [
+  ...guardsOf("src/core/ca/leaf-names.ts", [
     "IP addresses that an identity may not have",
-    "if (!allowedIps.some((allowed) => equal(allowed, address)))",
-    "if (allowedIps.length < 0)",
+    "if (fault !== null) throw refuse(`IP address",
+    "if (fault === undefined) throw refuse(`IP address",
     "core/ca/signer",
   ]),
 ];

@@ -11,13 +11,15 @@ import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { requireSigning } from "../core/ca/harness.ts";
-import { configuration, confirmOver } from "../fakes/ca.ts";
+import { configuration, confirmOver, opensslCsr } from "../fakes/ca.ts";
 import {
   bootstrapIn,
   createVaultCa,
   csrOf,
   inventory,
+  NOW,
   readSent,
+  requireAll,
   requireOpenssl,
   toVault,
   vaultConfig,
@@ -50,6 +52,33 @@ for (const kind of vaultKinds)
         // A given server's token may be a word, such as "root", that the state has for other
         // reasons.
         if (kind !== "given") assert.ok(!JSON.stringify(state).includes(server.token));
+        await ca.manager.close();
+      });
+
+    for (const mode of ["vault", "local"] as const)
+      it(`a trust domain of its own is in roots, intermediates, role and leaves with LeafSigning ${mode}, also of a CSR without a URI`, async () => {
+        const bootstrap = {
+          ...bootstrapIn(vaultConfig(server, { LeafSigning: mode })),
+          trustDomain: "mesh.example.com",
+        };
+        const ca = await createVaultCa({ bootstrap });
+        const requireOwn = async () => {
+          const { active } = ca.manager.require();
+          for (const { uris } of [active.certificate, ...active.intermediates])
+            assert.deepEqual(uris, ["spiffe://mesh.example.com"]);
+          await requireAll(ca);
+          const { csr } = opensslCsr(null);
+          const { uri, certificatePem } = await ca.manager.sign(csr, { service: "api" });
+          assert.equal(uri, "spiffe://mesh.example.com/ns/default/dc/dc1/svc/api");
+          assert.deepEqual(readSent(certificatePem).leaf.uris, [uri]);
+        };
+        await requireOwn();
+        await ca.manager.rotate(NOW);
+        await requireOwn();
+        await ca.manager.configure(configuration({ PrivateKeyBits: 384 }));
+        await requireOwn();
+        const other = opensslCsr("URI:spiffe://other.example.com/ns/default/dc/dc1/svc/web").csr;
+        await assert.rejects(ca.manager.sign(other), /different trust domain/);
         await ca.manager.close();
       });
 
