@@ -19,8 +19,18 @@ import type { Step } from "../../providers/vault/plan.ts";
 import { CONFIG_FIELDS } from "../../src/acl/auth-methods.ts";
 import { DEFAULT_MAX_TOKENS } from "../../src/acl/login-quota.ts";
 import { NAMED, WHOLE } from "../../src/acl/rules.ts";
+import { AgentPrometheus } from "../../src/agent/prometheus.ts";
+import { type AgentParts, statusLines } from "../../src/agent/status.ts";
+import { MutableSource } from "../../src/client/source.ts";
+import type { TrustBundle, X509Svid } from "../../src/client/svid.ts";
 import { Report } from "../../src/compose/report.ts";
-import { AGENT_SETTING_NAMES } from "../../src/config/agent-sources.ts";
+import { AGENT_FILE_KEYS } from "../../src/config/agent-schema.ts";
+import { readAgentSettings } from "../../src/config/agent-settings.ts";
+import {
+  AGENT_SETTING_NAMES,
+  AGENT_SOURCES,
+  agentVariable,
+} from "../../src/config/agent-sources.ts";
 import { readConfigFile } from "../../src/config/file.ts";
 import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
 import { readSettings } from "../../src/config/settings.ts";
@@ -301,6 +311,15 @@ const FAILING_AUDIT: Audit = {
   reserveLeft: 1,
 };
 
+/** The name, type and labels of each metric of a text in Prometheus' format. */
+function seriesIn(text: string): string[] {
+  return [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = "", type = ""]) => {
+    const sample = new RegExp(`^${name}(?:_count)?\\{(.*?)\\} `, "m").exec(text)?.[1] ?? "";
+    const labels = [...sample.matchAll(/(\w+)="/g)].map(([, label = ""]) => label);
+    return `${name} ${type} ${inOrder(labels).join()}`;
+  });
+}
+
 describe("docs/operations.md", () => {
   it("has each option of the URL of Redis, and no other", () => {
     const faults = readStoreUrl("redis://localhost?zzzzzzzzzzzzzz=1", readText);
@@ -336,11 +355,7 @@ describe("docs/operations.md", () => {
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
       ...{ audit: FAILING_AUDIT, changeObstacle: null, certificate: CERTIFICATE },
     });
-    const found = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = "", type = ""]) => {
-      const sample = new RegExp(`^${name}(?:_count)?\\{(.*?)\\} `, "m").exec(text)?.[1] ?? "";
-      const labels = [...sample.matchAll(/(\w+)="/g)].map(([, label = ""]) => label);
-      return `${name} ${type} ${inOrder(labels).join()}`;
-    });
+    const found = seriesIn(text);
     const documented = rowsOf(sectionOf(OPERATIONS, "Metrics")).map(
       ([name = "", type = "", labels = ""]) =>
         `${codeIn(name)[0]} ${type} ${inOrder(codeIn(labels)).join()}`,
@@ -396,6 +411,99 @@ describe("docs/operations.md", () => {
       parts.filter((part) => !sources.includes(part)),
       [],
     );
+  });
+});
+
+const WORKLOADS = readText("docs/workloads.md");
+
+describe("docs/workloads.md", () => {
+  const settings = rowsOf(sectionOf(WORKLOADS, "Settings"));
+  const agentSettings = (environment: Readonly<Record<string, string>>, file = "{}") =>
+    readAgentSettings({}, environment, {
+      readFile: (path) => (/agent\.(hcl|json)$/.test(path) ? file : "-----BEGIN CERTIFICATE-----"),
+      resolve: (path) => path,
+    });
+
+  it("has each setting of the agent with its flag, and no other", () => {
+    const documented = settings.map(([key = "", flag = ""]) =>
+      `${codeIn(key)[0]} ${codeIn(flag)[0] ?? ""}`.trim(),
+    );
+    const expected = AGENT_SOURCES.map(({ key, flag }) =>
+      flag === null ? key : `${key} --${flag}`,
+    );
+    assert.deepEqual(inOrder(documented), inOrder(["config --config", ...expected]));
+    const variables = settings.map(([key = ""]) => agentVariable(codeIn(key)[0] ?? ""));
+    assert.deepEqual(inOrder(variables), inOrder(AGENT_SETTING_NAMES));
+  });
+
+  it("has the default of each setting of the agent that has one", () => {
+    const given = { MESHCA_AGENT_LISTEN: "127.0.0.1:0" };
+    for (const [key = "", , value = ""] of settings) {
+      const [text] = codeIn(value);
+      if (text === undefined) continue;
+      const variable = agentVariable(codeIn(key)[0] ?? "");
+      assert.deepEqual(agentSettings({ ...given, [variable]: text }), agentSettings(given), key);
+    }
+  });
+
+  it("has each key of the agent's configuration file, and no other", () => {
+    const ofIdentity = AGENT_SOURCES.filter(({ identity }) => identity === true);
+    const notInFile = ["config", "token", ...ofIdentity.map(({ key }) => key)];
+    const keys = namesIn(WORKLOADS, "Settings").filter(
+      (name) => !name.startsWith("--") && !notInFile.includes(name),
+    );
+    const blocks = rowsOf(sectionOf(WORKLOADS, "Configuration file")).map(
+      ([key = ""]) => codeIn(key)[0] ?? "",
+    );
+    assert.deepEqual(inOrder([...keys, ...blocks]), inOrder(AGENT_FILE_KEYS));
+  });
+
+  it("has an example of the agent's configuration file that is accepted", () => {
+    const [, example = ""] =
+      /```hcl\n(.*?)```/s.exec(sectionOf(WORKLOADS, "Configuration file")) ?? [];
+    const { identities, folders } = agentSettings({ MESHCA_AGENT_CONFIG: "agent.hcl" }, example);
+    assert.deepEqual([identities.length, folders.length], [2, 2]);
+  });
+
+  const svid = new MutableSource<X509Svid>();
+  const troubled: AgentParts = {
+    ...{ started: false, workloads: [{ service: "web", svid, problem: null }] },
+    ...{ bundle: new MutableSource<TrustBundle>(), rootsProblem: null },
+    sockets: [{ name: "s", problem: null }],
+    listeners: [{ name: "l", problem: null }],
+    folders: [{ name: "f", problem: null, hookProblem: "failed" }],
+    contact: { lastContact: null, problem: "away", clockProblem: "wrong" },
+  };
+
+  it("has each line of the agent's /readyz, and no other", () => {
+    const found = statusLines(troubled, new Date(0)).map(({ name }) => name);
+    assert.deepEqual(
+      inOrder(namesIn(WORKLOADS, "readyz").filter((name) => !name.includes(" "))),
+      inOrder(found),
+    );
+  });
+
+  it("has each metric of the agent with its type and its labels, and no other", async () => {
+    const usage = {
+      ...{ cpuUserSeconds: 1, cpuSystemSeconds: 1, startTime: 1, residentBytes: 1 },
+      ...{ virtualBytes: 1, openFiles: 1, maxFiles: 1 },
+    };
+    const metrics = new AgentPrometheus({ version: "0", runtime: "test" }, () => usage);
+    svid.set({
+      ...{ spiffeId: "", chain: [], privateKey: new Uint8Array(), serialNumber: "", index: 1 },
+      ...{ notBefore: new Date(0), notAfter: new Date(1) },
+    });
+    metrics.observe(() => ({ parts: troubled, now: new Date(0), ready: false }));
+    metrics.streams("sds", 1);
+    metrics.refused("sds", "a reason");
+    metrics.delivered("files", "ok");
+    metrics.renewal("ok");
+    const { text } = await metrics.render();
+    const documented = rowsOf(sectionOf(WORKLOADS, "Metrics")).map(
+      ([name = "", type = "", labels = ""]) =>
+        `${codeIn(name)[0]} ${type} ${inOrder(codeIn(labels)).join()}`,
+    );
+    assert.deepEqual(inOrder(documented), inOrder(seriesIn(text)));
   });
 });
 

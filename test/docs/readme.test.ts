@@ -127,20 +127,27 @@ const blockWith = (file: string, text: string): string => {
 
 for (const shell of SHELLS)
   describe(`README.md and docs/ in ${shell}`, () => {
-    it("gets roots and leaves, connects a client to a server with them, rotates and changes the key type", {
+    it("gets roots and leaves, keeps them fresh, connects clients to servers with them, rotates and changes the key type", {
       timeout: 120_000,
     }, async () => {
       const [start = "", ...next] = README;
-      const [port, serverPort] = [await freePort(), await freePort()];
+      const port = await freePort();
+      // The servers, and the agent.
+      const others = ["8443", "8444", "8502"];
+      const ports = await Promise.all(others.map(() => freePort()));
       const pasted = [
         `${start.trim()} &\n`,
-        ...next.map((block) => block.replaceAll("8443", String(serverPort))),
+        ...next.map((block) =>
+          others.reduce((text, other, i) => text.replaceAll(other, String(ports[i])), block),
+        ),
         blockWith("docs/configuration.md", "PrivateKeyBits: 2048"),
       ];
       const read = `curl -sS "http://127.0.0.1:${port}/v1/connect/ca/configuration"\n`;
       const output = await paste(shell, [...pasted, read], { port, folder: newFolder() });
       assert.match(output, /"TrustDomain"/);
       assert.match(output, /"CertPEM":/);
+      assert.match(output, /DNS:web\.service\.consul, URI:spiffe:\/\/\S+\/svc\/web$/m);
+      assert.match(output, /^hello$/m);
       assert.match(output, /hello URI:spiffe:\/\/\S+\.consul\/ns\/default\/dc\/dc1\/svc\/api$/m);
       assert.match(output, /"ActiveRootID"/);
       const { Config } = JSON.parse(output.slice(output.lastIndexOf('{"Provider"'))) as {
@@ -150,6 +157,21 @@ for (const shell of SHELLS)
         ...{ IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" },
         ...{ PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
       });
+    });
+
+    it("starts an agent, which becomes ready", { timeout: 120_000 }, async () => {
+      const port = await freePort();
+      const own = String(await freePort());
+      const wait = `until curl -sf -o /dev/null "http://127.0.0.1:${port}/readyz"; do sleep 1; done\n`;
+      const blocks = ["bin/meshca.mjs agent", "openssl dgst -sha256"].map((text) =>
+        blockWith("docs/workloads.md", text).replaceAll("8502", own),
+      );
+      const output = await paste(shell, ["npm start &\n", wait, ...blocks], {
+        port,
+        folder: newFolder(),
+      });
+      assert.match(output, /^ok\nserver: last contact /m);
+      assert.match(output, /^[0-9a-f]{64} \*stdin$/m);
     });
 
     it("serves TLS with a certificate of its own CA", { timeout: 120_000 }, async () => {
