@@ -4,7 +4,8 @@
  */
 import { FormatError } from "../src/core/errors.ts";
 import {
-  canClash,
+  clashAmong,
+  clashText,
   DEFAULT_DNS_TEMPLATES,
   type DnsTemplate,
   type IpRange,
@@ -35,13 +36,8 @@ export function readDnsNames(
     const template = readOr(() => readDnsTemplate(text), text, refuse);
     return template === null ? [] : [template];
   });
-  templates.forEach((template, i) => {
-    for (const other of templates.slice(0, i))
-      if (canClash(template, other))
-        refuse(
-          `${quote(other.text)} and ${quote(template.text)} could give two services the same name; put {service} at the same place in both, or give them different labels`,
-        );
-  });
+  const clash = clashAmong(templates, null);
+  if (clash !== null) faults.refuse(true, "ServiceDNSNames", clashText(clash));
   return templates;
 }
 

@@ -10,17 +10,12 @@ import { ipText, type LeafFields } from "../../src/core/x509/leaf.ts";
 import { lintFields } from "../../src/core/x509/lint.ts";
 import type { Mount } from "./config.ts";
 import { VaultError } from "./errors.ts";
+import { CLOCK_MS, VAULT_LEAF_LIMITS } from "./limits.ts";
 import type { PkiApi } from "./pki-api.ts";
 import { LEAF_ROLE } from "./role.ts";
 
-/** How far Vault's clock may be from ours, in milliseconds. */
-export const CLOCK_MS = 60_000;
-
-/**
- * Vault dates leaves back by `not_before_duration` of the role, which has this default, and no call
- * changes it. At five minutes that is a tenth of a leaf's life.
- */
-export const VAULT_LEAF_LIMITS = { minTtlMs: 300_000, backdateMs: 30_000 } as const;
+/** Certificates have whole seconds. */
+const SECOND_MS = 1000;
 
 export interface LeafIssuer {
   readonly mount: Mount;
@@ -34,10 +29,10 @@ export async function signInVault(
   issuer: LeafIssuer,
   fields: LeafFields,
   csr: string,
-  now: Date,
 ): Promise<Certificate> {
-  // Vault decides when a leaf's life begins, so only its end is held.
-  const begin = Math.max(now.getTime(), fields.notBefore.getTime() + VAULT_LEAF_LIMITS.backdateMs);
+  // Vault takes a lifetime from its own present. From the draft, so that it is not shorter by the
+  // seconds that the call waited: renewals of renewals would be shorter and shorter.
+  const begin = fields.notBefore.getTime() + VAULT_LEAF_LIMITS.backdateMs;
   // Vault refuses a leaf that expires after its issuer, by Vault's own clock.
   const end = Math.min(fields.notAfter.getTime(), issuer.certificate.notAfter.getTime() - CLOCK_MS);
   const pem = await api.signLeaf(issuer.mount, {
@@ -51,6 +46,10 @@ export async function signInVault(
   });
   const leaf = readLeaf(pem);
   const faults = faultsOf(leaf, issuer.certificate, fields);
+  // Whatever the two clocks are: a renewal by the leaf's own key is valid as long as the leaf was.
+  const validMs = leaf.notAfter.getTime() - leaf.notBefore.getTime();
+  if (validMs > end - begin + VAULT_LEAF_LIMITS.backdateMs + SECOND_MS)
+    faults.push("it is valid for longer than requested");
   if (!(await isSignedBy(leaf, issuer.certificate)))
     faults.push("its signature is not the issuer's");
   if (faults.length > 0)

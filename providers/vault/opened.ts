@@ -25,13 +25,14 @@ import type { VaultConfig } from "./config.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
 import { type VaultProviderOptions, withClient } from "./context.ts";
 import { crossSignInVault, requireCrossSigning } from "./cross-sign.ts";
-import { failedBy, forCaller } from "./errors.ts";
+import { failedBy, forCaller, VaultError } from "./errors.ts";
 import { type Findings, healthOf } from "./health.ts";
 import { inspectPresence } from "./inspect.ts";
 import { certifyIntermediate, purposeOf } from "./intermediate.ts";
-import { CLOCK_MS, type LeafIssuer, signInVault, VAULT_LEAF_LIMITS } from "./leaf.ts";
+import { type LeafIssuer, signInVault } from "./leaf.ts";
+import { CLOCK_MS, VAULT_LEAF_LIMITS } from "./limits.ts";
 import type { PkiApi } from "./pki-api.ts";
-import { ensureRole, roleFields } from "./role.ts";
+import { ensureRole, roleDifference, roleFields } from "./role.ts";
 import type { VaultRoot } from "./root.ts";
 import { readState, requireRoot, type VaultState } from "./vault-state.ts";
 
@@ -181,15 +182,20 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     { fields }: LeafDraft,
     csr: string,
   ): Promise<Certificate> {
-    const { clock, config, context } = this.#opened;
+    const { config, context } = this.#opened;
+    const role = roleFields(context, config.leafTtlMs);
     try {
-      return await signInVault(api, issuer, fields, csr, clock.now());
+      return await signInVault(api, issuer, fields, csr);
     } catch (error) {
+      if (failedBy(error, "refused", "malformed_response")) {
+        const difference = await roleDifference(api, config.intermediate, role);
+        if (difference === null) throw error;
+        throw new VaultError(error.reason, `${error.message}; ${difference}`, error.status, error);
+      }
       if (!failedBy(error, "role_missing")) throw error;
     }
-    const role = roleFields(context, config.leafTtlMs);
     await ensureRole(api, config.intermediate, role, () => undefined);
-    return signInVault(api, issuer, fields, csr, clock.now());
+    return signInVault(api, issuer, fields, csr);
   }
 
   /** @throws {ProviderError} in a secondary datacenter */

@@ -158,13 +158,19 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
         'ServiceDNSNames: "{service}.example.com." ends with a dot, which a DNS name in a certificate does not have',
         'ServiceDNSNames: "*.{service}" must have at least two labels after "*."',
         'ServiceDNSNames: "{service}.a" and "b.{service}" could give two services the same name; put {service} at the same place in both, or give them different labels',
-        'ServiceDNSNames: "b.{service}" and "{service}.a" could give two services the same name; put {service} at the same place in both, or give them different labels',
         'ServiceIPRanges: "10.0.0.1/8" has bits of the address behind its prefix, which must be 0',
         'ServiceIPRanges: "127.0.0.0/8" is loopback, of which no service gets an address',
         'ServiceIPRanges: "10.0.0.0" must be a range of addresses as ADDRESS/BITS, for example 10.0.0.0/8',
         'ServiceIPRanges: "10.0.0.0/33" has a prefix of more than 32 bits',
         'ServiceIPRanges: "::ffff:0:0/96" is IPv4 mapped into IPv6; write the range as IPv4',
       ].join("; "),
+    ),
+  },
+  {
+    name: "templates that clash by the trust domain of this CA",
+    config: { ServiceDNSNames: ["{service}.{trust_domain}", "x.{service}.consul"] },
+    says: configured(
+      'ServiceDNSNames: "{service}.{trust_domain}" and "x.{service}.consul" could give two services the same name; put {service} at the same place in both, or give them different labels',
     ),
   },
   {

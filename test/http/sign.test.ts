@@ -144,7 +144,7 @@ describe("PUT /v1/connect/ca/sign", () => {
       /DNS:web, DNS:web\.service\.consul, DNS:web\.service\.dc1\.consul, DNS:web\.virtual\.consul, URI:spiffe:/,
     );
     const config = {
-      ServiceDNSNames: ["*.{service}.{trust_domain}", "{service}.{trust_domain}"],
+      ServiceDNSNames: ["*.{service}.mesh.example", "{service}.{trust_domain}"],
       service_ip_ranges: ["10.0.0.0/8", "fd00::/8"],
     };
     const put = (Config: object) =>
@@ -168,15 +168,15 @@ describe("PUT /v1/connect/ca/sign", () => {
     assert.deepEqual(shown.Config, set);
     const domain = trustDomain(test.manager);
     const named = await leafOf(
-      await ask(`DNS:*.web.${domain},DNS:web.${domain},IP:10.1.2.3,IP:fd00::1`),
+      await ask(`DNS:*.web.mesh.example,DNS:web.${domain},IP:10.1.2.3,IP:fd00::1`),
     );
     assert.match(
       verify(String(named.CertPEM), roots).replace(/\s+/g, " "),
-      /DNS:\*\.web\.[^,]+, DNS:web\.[^,]+, IP Address:10\.1\.2\.3, IP Address:FD00:0:0:0:0:0:0:1, URI/,
+      /DNS:\*\.web\.mesh\.example, DNS:web\.[^,]+, IP Address:10\.1\.2\.3, IP Address:FD00:0:0:0:0:0:0:1, URI/,
     );
     const refused = await ask("DNS:web");
     assert.equal(refused.status, 400);
-    assert.match(await refused.text(), /its DNS names are "\*\.web\.[^"]+", "web\./);
+    assert.match(await refused.text(), /its DNS names are "\*\.web\.mesh\.example", "web\./);
     assert.equal((await put({ ServiceDNSNames: [] })).status, 200);
     const none = await ask("DNS:web");
     assert.match(await none.text(), /the DNS name "web": it is allowed to have no DNS name/);

@@ -254,6 +254,57 @@ describe("this version and one that knows schema 3 at one Redis", {
     }
   });
 
+  it("a configuration with names of services waits until no live replica is older, and is followed by none that is", async () => {
+    const servers: ServerProcess[] = [];
+    const start = async (starting: Promise<ServerProcess>) => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
+    const configure = async ({ url }: ServerProcess, Config: object) => {
+      const body = JSON.stringify({ Provider: "consul", Config });
+      const answer = await fetch(`${url}/v1/connect/ca/configuration`, { method: "PUT", body });
+      return { status: answer.status, text: await answer.text() };
+    };
+    const named = { ServiceDNSNames: ["{service}.example.com"] };
+    try {
+      const present = await start(startServer(environment));
+      const previous = await start(startServer(environment, [], [process.execPath], folder));
+      const before = await redis.admin.hget("{meshca}:state", "document");
+      const unknown = await configure(previous, named);
+      assert.deepEqual(
+        [unknown.status, unknown.text.includes('unknown key "ServiceDNSNames" in Config')],
+        [400, true],
+      );
+      const early = await configure(present, named);
+      assert.equal(early.status, 503, early.text);
+      assert.match(
+        early.text,
+        /^Cannot change the CA: its next state needs schema 4, and replica 127\.0\.0\.1:\d+ runs a version of meshca that reads the stored state up to schema 3; stop that replica, or start the newer version there$/,
+      );
+      assert.equal(await redis.admin.hget("{meshca}:state", "document"), before);
+      // What the older version knows can still be changed.
+      assert.equal((await configure(present, { LeafCertTTL: "71h" })).status, 200);
+      assert.equal(await schema(), 3);
+      await previous.stop();
+      await until(async () => (await configure(present, named)).status === 200);
+      assert.equal(await schema(), 4);
+      const again = await runServer(environment, [], [process.execPath], folder);
+      assert.notEqual(again.code, 0);
+      assert.match(
+        again.stderr + again.stdout,
+        /it has schema 4, this version of meshca knows up to 3/,
+      );
+      // Without these fields the older version can take over again.
+      assert.equal((await configure(present, { LeafCertTTL: "71h" })).status, 200);
+      assert.equal(await schema(), 3);
+      const back = await start(startServer(environment, [], [process.execPath], folder));
+      await rotate(back);
+    } finally {
+      for (const server of servers) await server.stop();
+    }
+  });
+
   it("the older version refuses a CA with a trust domain of its own, and changes nothing", async () => {
     const file = join(folder, "trust-domain.json");
     writeFileSync(

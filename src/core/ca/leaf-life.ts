@@ -68,8 +68,7 @@ function longestRenewal(renewed: RenewedLeaf | null, backdateMs: number): number
   // What it would have lived is unknown.
   if (until >= Math.min(...above.map((each) => each.notAfter.getTime())) - CUT_MS)
     return Number.POSITIVE_INFINITY;
-  const isStartCut = above.some((each) => each.notBefore.getTime() >= from);
-  return isStartCut ? until - from : longestLife(until - from, backdateMs);
+  return longestLife(until - from, backdateMs);
 }
 
 /** The certificates that bound the validity of a leaf: its issuers by key identifier, and their roots. */

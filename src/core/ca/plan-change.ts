@@ -12,6 +12,7 @@ import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
+import { clashAmong, clashText } from "../x509/service-names.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
@@ -73,6 +74,18 @@ export function newClusterId(random: Random): string {
   return newCommitId(random).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
+/**
+ * Reads a configuration, whose names no two services may share in a trust domain.
+ * @throws {ConfigError}
+ */
+function parseFor(trustDomain: string, type: ProviderType, config: ConfigMap | null): CommonConfig {
+  const parsed = type.parse(config);
+  const clash = clashAmong(parsed.serviceDnsNames, trustDomain);
+  if (clash === null) return parsed;
+  const message = clashText(clash);
+  throw new ConfigError(message, [{ field: "ServiceDNSNames", message }]);
+}
+
 /** Plans the first state. @throws {ConfigError} @throws {ProviderError} */
 export async function planBootstrap(
   cluster: ClusterIdentity,
@@ -82,7 +95,7 @@ export async function planBootstrap(
   const { now, random, onRollback } = change;
   const type = requireType(request.provider, change);
   wrapConfigError(() => requireDistinctFields(request.config));
-  const sent = wrapConfigError(() => type.parse(request.config));
+  const sent = wrapConfigError(() => parseFor(cluster.trustDomain, type, request.config));
   const checkRoot = async () => undefined;
   const prepared = await type.prepare(
     sent,
@@ -134,7 +147,7 @@ export async function planConfiguration(
   if (isSame && sameJson(redacted, request.config)) return null;
   requireIndex(state, request.modifyIndex);
 
-  const sent = wrapConfigError(() => type.parse(request.config));
+  const sent = wrapConfigError(() => parseFor(state.trustDomain, type, request.config));
   const force = request.forceWithoutCrossSigning;
   const prepared = await prepare(snapshot, { type, config: sent }, { fresh: false, force }, change);
   // The secrets in use were sent again in full.

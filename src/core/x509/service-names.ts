@@ -4,7 +4,7 @@
  *
  * No name is given to two services. A value is one DNS label without dots, and `{service}` a label
  * of its own, so that one template gives each service another name. Two templates are refused
- * together if a name could be of both with two values of `{service}` (`clashOf`); a `*` counts as
+ * together if a name could be of both with two values of `{service}` (`canClash`); a `*` counts as
  * every label that it matches.
  * @module
  */
@@ -160,15 +160,15 @@ export function expandDnsTemplate(template: DnsTemplate, values: IdentityValues)
 /**
  * Whether two templates could give one name to two services. The other placeholders may have any
  * value, and another one in each template, so that the answer holds between datacenters too.
+ * @param trustDomain of the mesh; null if it is not known yet: then false if it decides.
  */
-export function canClash(a: DnsTemplate, b: DnsTemplate): boolean {
-  const [one, other] = [patternOf(a), patternOf(b)];
+export function canClash(a: DnsTemplate, b: DnsTemplate, trustDomain: string | null): boolean {
+  const [one, other] = [patternOf(a, trustDomain), patternOf(b, trustDomain)];
   const [i, j] = [one.service, other.service];
   // At one place: equal names have equal services. No trust domain is before it.
-  if (i === j || !haveOneLength(one, other)) return false;
-  const shared = Math.min(one.labels.length, other.labels.length);
-  for (let at = 0; at < shared; at++) {
-    const [x, y] = [one.labels[at], other.labels[at]];
+  if (i === j || one.open !== other.open || one.labels.length !== other.labels.length) return false;
+  for (const [at, x] of one.labels.entries()) {
+    const y = other.labels[at];
     if (typeof x === "string" && typeof y === "string" && x !== y) return false;
   }
   // A service's label is that of the other template, if that is fixed.
@@ -176,16 +176,16 @@ export function canClash(a: DnsTemplate, b: DnsTemplate): boolean {
   return typeof first !== "string" || first !== second;
 }
 
-/** A template without its trust domain: fixed labels as text, others null. */
+/** A template as labels: fixed ones as text, others null. */
 interface Pattern {
   readonly labels: readonly (string | null)[];
   /** The place of `{service}` among the labels. */
   readonly service: number;
-  /** Whether one or more labels of a trust domain follow. */
+  /** Whether an unknown trust domain follows. */
   readonly open: boolean;
 }
 
-function patternOf({ wildcard, labels }: DnsTemplate): Pattern {
+function patternOf({ wildcard, labels }: DnsTemplate, trustDomain: string | null): Pattern {
   const isValue = (label: Label, name: Placeholder) =>
     label.some((part) => "value" in part && part.value === name);
   const own = labels.filter((label) => !isValue(label, "trust_domain"));
@@ -194,17 +194,32 @@ function patternOf({ wildcard, labels }: DnsTemplate): Pattern {
     return label.length === 1 && part !== undefined && "text" in part ? part.text : null;
   });
   const service = own.findIndex((label) => isValue(label, "service"));
+  const endsWithIt = own.length < labels.length;
   return {
-    labels: wildcard ? [null, ...fixed] : fixed,
+    labels: [
+      ...(wildcard ? [null] : []),
+      ...fixed,
+      ...(endsWithIt && trustDomain !== null ? trustDomain.split(".") : []),
+    ],
     service: service + (wildcard ? 1 : 0),
-    open: own.length < labels.length,
+    open: endsWithIt && trustDomain === null,
   };
 }
 
-/** Whether names of two templates can have equally many labels. A mesh has one trust domain. */
-function haveOneLength(a: Pattern, b: Pattern): boolean {
-  if (a.open === b.open) return a.labels.length === b.labels.length;
-  return a.open ? b.labels.length > a.labels.length : a.labels.length > b.labels.length;
+/** The first two of a list of templates that could give one name to two services; null if none. */
+export function clashAmong(
+  templates: readonly DnsTemplate[],
+  trustDomain: string | null,
+): readonly [DnsTemplate, DnsTemplate] | null {
+  for (const [i, template] of templates.entries())
+    for (const other of templates.slice(0, i))
+      if (canClash(template, other, trustDomain)) return [other, template];
+  return null;
+}
+
+/** The text of such a fault. */
+export function clashText([one, other]: readonly [DnsTemplate, DnsTemplate]): string {
+  return `ServiceDNSNames: ${JSON.stringify(one.text)} and ${JSON.stringify(other.text)} could give two services the same name; put {service} at the same place in both, or give them different labels`;
 }
 
 /** Whether an address is in a range. An IPv4 address that is mapped into IPv6 is in no range. */

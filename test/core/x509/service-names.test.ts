@@ -28,7 +28,8 @@ const VALUES: IdentityValues = {
 };
 const expand = (template: string, values: Partial<IdentityValues> = {}) =>
   expandDnsTemplate(readDnsTemplate(template), { ...VALUES, ...values });
-const clash = (a: string, b: string) => canClash(readDnsTemplate(a), readDnsTemplate(b));
+const clash = (a: string, b: string, trustDomain: string | null = VALUES.trust_domain) =>
+  canClash(readDnsTemplate(a), readDnsTemplate(b), trustDomain);
 
 const FAULTS: readonly (readonly [template: string, says: RegExp])[] = [
   ["", /^is empty$/],
@@ -152,7 +153,9 @@ describe("canClash()", () => {
     ["*.{service}.mesh", "{service}.mesh", false],
     ["*.{service}.consul", "{service}.service.consul", true],
     ["{service}.{trust_domain}", "{service}.x.y.z", false],
-    ["{service}.{trust_domain}", "x.{service}.y.z", true],
+    ["{service}.{trust_domain}", "x.{service}.consul", true],
+    ["{service}.{trust_domain}", "x.{service}.example", false],
+    ["*.{service}.example.com", "{service}.{trust_domain}", false],
     ["{service}.{trust_domain}", "x.{service}.{trust_domain}", false],
     ["x.{service}.{trust_domain}", "{service}.y.{trust_domain}", true],
     ["x.{service}.{trust_domain}", "{service}", false],
@@ -162,6 +165,14 @@ describe("canClash()", () => {
       assert.equal(clash(a, b), expected);
       assert.equal(clash(b, a), expected);
     });
+
+  it("canClash() leaves to a known trust domain what that decides", () => {
+    const [one, other] = ["{service}.{trust_domain}", "x.{service}.z"];
+    assert.equal(clash(one, other, null), false);
+    assert.equal(clash(one, other, "y.z"), true);
+    assert.equal(clash(one, other, "y.x"), false);
+    assert.equal(clash("x.{service}.{trust_domain}", "{service}.y.{trust_domain}", null), true);
+  });
 
   it("canClash() says no of the default templates", () => {
     for (const a of DEFAULT_DNS_TEMPLATES)
@@ -203,7 +214,7 @@ describe("canClash()", () => {
         (texts, trust_domain, one, other) => {
           const read = texts.map(readDnsTemplate);
           const kept = read.filter((each, i) =>
-            read.slice(0, i).every((before) => !canClash(each, before)),
+            read.slice(0, i).every((before) => !canClash(each, before, trust_domain)),
           );
           const names = (values: typeof one) =>
             kept
