@@ -5,14 +5,16 @@
  * @module
  */
 import { closeSync, constants, openSync } from "node:fs";
-import { chmod, lstat, rm } from "node:fs/promises";
+import { chmod, link, lstat, rm } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { errorCode } from "../../config/file-errors.ts";
+import { hex } from "../../core/bytes.ts";
 import { ConfigError } from "../../core/errors.ts";
 
-/** Its name in the folder. */
-export const LOCK = "..lock";
+/** Its name in the folder; the name of a draft has 64 random bits more. */
+const LOCK = "..lock";
+export const LOCK_DRAFT = /^\.\.lock-[0-9a-f]{16}$/;
 /** The octets of a socket's path without its NUL (sun_path of unix(7)). */
 const MAX_PATH = 107;
 /** How long a process that does not accept has to answer, in milliseconds. */
@@ -33,15 +35,13 @@ export class FolderLock {
    */
   async acquire(folder: string): Promise<boolean> {
     const path = join(folder, LOCK);
-    if (this.#server !== null && path === this.#path && (await this.isHeld())) return true;
+    if (path === this.#path && (await this.isHeld())) return true;
     await this.release();
     for (let attempt = 0; attempt < 3; attempt++) {
-      const outcome = await this.#listen(folder, path);
-      if (outcome === "held") return true;
-      if (outcome !== "EADDRINUSE") {
-        if (UNSUPPORTED.has(outcome)) return false;
-        throw Object.assign(new Error(`Cannot make ${path}`), { code: outcome });
-      }
+      const code = await this.#take(folder, path);
+      if (code === null) return true;
+      if (UNSUPPORTED.has(code)) return false;
+      if (code !== "EEXIST") throw Object.assign(new Error(`Cannot make ${path}`), { code });
       await removeStale(folder, path);
     }
     throw inUse(folder);
@@ -57,27 +57,37 @@ export class FolderLock {
     const server = this.#server;
     this.#server = null;
     if (server === null) return;
-    // Not every runtime removes the file; another process's socket in its place stays.
     if (await this.isHeld()) await rm(this.#path, { force: true });
     this.#identity = null;
     await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 
-  /** "held", or the code of the error. */
-  async #listen(folder: string, path: string): Promise<string> {
+  /** @returns null if this process holds the lock now, else the code of the error */
+  async #take(folder: string, path: string): Promise<string | null> {
     const server = createServer((socket) => {
       socket.on("error", () => undefined);
       socket.destroy();
     });
-    const code = await within(folder, path, (address) => listening(server, address));
+    // Under a name of its own first: runtimes delete a server's path when they close it, which may be
+    // the lock of another process by then. A link of that name fails if there is one.
+    const draft = `${LOCK}-${hex(crypto.getRandomValues(new Uint8Array(8)))}`;
+    const code = await within(folder, draft, (address) => listening(server, address));
     if (code !== null) return code;
-    // The lock ends with the process; it is no reason to go on.
+    try {
+      await chmod(join(folder, draft), 0o600);
+      await link(join(folder, draft), path);
+    } catch (error) {
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      return errorCode(error) ?? "unknown";
+    } finally {
+      await rm(join(folder, draft), { force: true });
+    }
+    // The lock ends with the process, and does not keep it alive.
     server.unref();
-    await chmod(path, 0o600);
     this.#server = server;
     this.#path = path;
     this.#identity = await identityOf(path);
-    return "held";
+    return null;
   }
 }
 
@@ -109,7 +119,7 @@ async function removeStale(folder: string, path: string): Promise<void> {
     throw new ConfigError(
       `Credential folder ${JSON.stringify(folder)} has a file ${LOCK} that is not a socket: remove it`,
     );
-  const code = await within(folder, path, answer);
+  const code = await within(folder, LOCK, answer);
   if (code === "ENOENT") return;
   if (code !== "ECONNREFUSED") throw inUse(folder);
   // Another agent may have replaced it since.
@@ -131,19 +141,20 @@ function answer(path: string): Promise<string | null> {
 }
 
 /**
- * Runs `work` with an address of the socket that is short enough: on Linux a longer path is named
- * by a descriptor of its folder (proc(5), /proc/PID/fd).
+ * Runs `work` with the address of a socket in a folder. On Linux a path that is too long for a socket is
+ * shortened by a descriptor of the folder (proc_pid_fd(5)).
  */
 async function within(
   folder: string,
-  path: string,
+  name: string,
   work: (address: string) => Promise<string | null>,
 ): Promise<string | null> {
+  const path = join(folder, name);
   if (Buffer.byteLength(path) <= MAX_PATH) return await work(path);
   if (process.platform !== "linux") return "ENAMETOOLONG";
   const descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    return await work(`/proc/self/fd/${descriptor}/${LOCK}`);
+    return await work(`/proc/self/fd/${descriptor}/${name}`);
   } finally {
     closeSync(descriptor);
   }

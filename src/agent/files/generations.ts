@@ -24,6 +24,7 @@ import { ConfigError } from "../../core/errors.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import { setFolderMode } from "../safe-path.ts";
 import type { CredentialFile } from "./content.ts";
+import { LOCK_DRAFT } from "./folder-lock.ts";
 import type { Ownership } from "./ownership.ts";
 
 const DATA = "..data";
@@ -122,12 +123,12 @@ export class Generations {
    */
   async removeOthers(keep: readonly (string | null)[]): Promise<void> {
     for (const name of await readdir(this.#folder)) {
-      if (!(GENERATION.test(name) || name === NEXT) || keep.includes(name)) continue;
+      const isLeftover = name === NEXT || GENERATION.test(name) || LOCK_DRAFT.test(name);
+      if (!isLeftover || keep.includes(name)) continue;
       const path = join(this.#folder, name);
       const stats = await lstatOrNull(path);
-      const isOurs = stats !== null && (this.#user === null || stats.uid === this.#user);
-      if (isOurs && (stats.isDirectory() || name === NEXT))
-        await rm(path, { recursive: true, force: true });
+      if (stats !== null && (this.#user === null || stats.uid === this.#user))
+        await rm(path, { recursive: GENERATION.test(name), force: true });
     }
   }
 
