@@ -19,6 +19,7 @@ import type { Sealer } from "../core/ports/sealer.ts";
 import { App } from "../http/app.ts";
 import { HINTS } from "../http/hints.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
+import type { AppOptions } from "../http/options.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/state-document.ts";
 import { AuditLog } from "../telemetry/audit.ts";
@@ -64,6 +65,8 @@ interface ServiceParts {
   readonly serverCertificate: ReadServerCertificate;
   /** Whether a proxy compresses responses. */
   readonly compressed: boolean;
+  /** Routes of an agent, and the text of the 404 to those that are not served. @default neither */
+  readonly agent?: Pick<AppOptions, "agentRoutes" | "textOfUnknown">;
 }
 
 export interface Service {
@@ -172,7 +175,7 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
 }
 
 function buildApp(
-  { settings, platform, storage, metrics, serverCertificate, compressed }: ServiceParts,
+  { settings, platform, storage, metrics, serverCertificate, compressed, agent }: ServiceParts,
   { ca, audit, accessControl, report }: Omit<Service, "app">,
 ): App {
   const { clock, random, log } = platform;
@@ -223,6 +226,7 @@ function buildApp(
     },
     audit,
     details: () => report.lines(),
+    ...agent,
   });
   return app;
 }

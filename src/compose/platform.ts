@@ -47,8 +47,12 @@ export interface Platform extends DataFolder, LocalFiles {
   readonly fetchKeys: PinnedFetch;
   /** Resolves a host name. */
   readonly resolve: Resolve;
-  /** The runtime and its resource usage, for `/metrics`. @default unknown */
-  readonly process?: { readonly runtime: string; usage(): ProcessUsage };
+  /** The runtime and its resource usage, for `/metrics`, and the host's name. @default unknown */
+  readonly process?: {
+    readonly runtime: string;
+    readonly hostName: string;
+    usage(): ProcessUsage;
+  };
   /** Opens the audit log. @throws {ConfigError} if the file cannot be opened */
   openAuditSink(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
 }

@@ -39,6 +39,7 @@ import {
   readKekText,
   vaultConnector,
 } from "./key-encryption-keys.ts";
+import { agentPathText, LocalAgent, servesAgentRoutes } from "./local-agent.ts";
 import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
@@ -96,7 +97,10 @@ export async function composeOver(
   };
   const providers = createProviders({ connect: vaultConnector(settings, platform), clock });
   const runtime = platform.process?.runtime ?? "unknown";
-  const service = await buildService({
+  const localAgent = servesAgentRoutes(settings)
+    ? new LocalAgent({ settings, platform, fetch: (request) => service.app.fetch(request) })
+    : null;
+  const service: Service = await buildService({
     settings,
     platform,
     providers,
@@ -107,8 +111,9 @@ export async function composeOver(
     metrics: new PrometheusMetrics({ version: VERSION, runtime }, platform.process?.usage),
     serverCertificate,
     compressed: false,
+    agent: { agentRoutes: localAgent?.routes ?? [], textOfUnknown: agentPathText },
   });
-  return new Meshca({ service, policy, settings, platform, providers, keks, backend });
+  return new Meshca({ service, policy, settings, platform, providers, keks, backend, localAgent });
 }
 
 /** Each is null if it does not survive a restart. */
@@ -134,6 +139,8 @@ interface MeshcaParts {
   readonly providers: ProviderTypes;
   readonly keks: Keks;
   readonly backend: Backend;
+  /** Null if the server does not serve the routes of an agent. */
+  readonly localAgent: LocalAgent | null;
 }
 
 /** A composed CA: start, run, drain and close it in this order. */
@@ -141,6 +148,7 @@ export class Meshca {
   readonly ca: CertificateAuthority;
   readonly #parts: MeshcaParts;
   readonly #closing = new AbortController();
+  #localAgentClosed: Promise<void> | null = null;
 
   constructor(parts: MeshcaParts) {
     this.#parts = parts;
@@ -189,6 +197,7 @@ export class Meshca {
   /** Answers all blocked queries, and ends the background tasks. Requests are still served. */
   drain(): void {
     this.#closing.abort();
+    this.#localAgentClosed ??= this.#parts.localAgent?.close() ?? Promise.resolve();
     this.#parts.service.app.close();
   }
 
@@ -196,6 +205,7 @@ export class Meshca {
   async close(): Promise<void> {
     const { service, backend } = this.#parts;
     this.drain();
+    await this.#localAgentClosed;
     await this.ca.close();
     await service.audit?.close();
     backend.close();

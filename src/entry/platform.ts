@@ -7,6 +7,7 @@ import { lookup } from "node:dns/promises";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { request } from "node:https";
 import type { LookupFunction } from "node:net";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { Platform } from "../compose/platform.ts";
@@ -60,7 +61,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
-    process: { runtime: runtimeText(), usage: processUsage },
+    process: { runtime: runtimeText(), hostName: hostname(), usage: processUsage },
     openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };

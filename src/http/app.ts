@@ -7,7 +7,7 @@ import { Watchers } from "./blocking.ts";
 import type { AppOptions } from "./options.ts";
 import { type Bindings, Pipeline } from "./pipeline.ts";
 import { BodyReader } from "./request-body.ts";
-import { requestRefusal, unknownPath, withRequestId } from "./responses.ts";
+import { COMMON, requestRefusal, text, unknownPath, withRequestId } from "./responses.ts";
 import type { RequestEnvironment, Route } from "./route.ts";
 import { aclRoutes } from "./routes/acl.ts";
 import { aclAuthorizeRoutes } from "./routes/acl-authorize.ts";
@@ -69,9 +69,10 @@ export class App {
     this.#options = options;
     this.#pipeline = pipeline;
     this.watchers = new Watchers({ ca, clock, random, limits });
-    for (const route of routesOf(options, this.watchers))
+    const { agentRoutes = [] } = options;
+    for (const route of [...routesOf(options, this.watchers), ...agentRoutes])
       this.#hono.all(route.path, (c) => pipeline.serve(c, route));
-    this.#hono.notFound((c) => this.#unrouted(c.req.raw, c.env, unknownPath(c.req.raw)));
+    this.#hono.notFound((c) => this.#unrouted(c.req.raw, c.env, this.#notFound(c.req.raw)));
   }
 
   fetch(request: Request, environment: RequestEnvironment = {}): Response | Promise<Response> {
@@ -99,6 +100,11 @@ export class App {
     return refusal === null
       ? this.#hono.fetch(request, bindings)
       : this.#unrouted(request, bindings, refusal);
+  }
+
+  #notFound(request: Request): Response {
+    const known = this.#options.textOfUnknown?.(new URL(request.url).pathname) ?? null;
+    return known === null ? unknownPath(request) : text(404, known, COMMON);
   }
 
   #unrouted(request: Request, bindings: Bindings, response: Response): Response {

@@ -11,6 +11,7 @@ import type { ReadRenewalToken } from "../core/ports/renewal-token.ts";
 import type { StateCodec } from "../core/ports/store.ts";
 import type { ServedHosts } from "./client.ts";
 import type { HttpLimits } from "./limits.ts";
+import type { Route } from "./route.ts";
 
 export interface AppOptions {
   readonly ca: CertificateAuthority;
@@ -25,6 +26,10 @@ export interface AppOptions {
   readonly metrics: MetricsOptions;
   /** Null if there is no audit log. */
   readonly audit: Audit | null;
+  /** Routes of an agent that this server answers, too. @default none */
+  readonly agentRoutes?: readonly Route[];
+  /** The text of the 404 to a path that is not served here, or null: Consul's. @default Consul's */
+  readonly textOfUnknown?: (path: string) => string | null;
   /** Lines of /readyz about the server, a name and a value each. */
   readonly details: () => readonly (readonly [name: string, value: string])[];
 }

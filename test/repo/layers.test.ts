@@ -140,6 +140,8 @@ const RULES: readonly Rule[] = [
     files: "src/compose/",
     ours: [
       "src/compose/",
+      "src/agent/consul-api/",
+      "src/client/",
       "src/version.ts",
       "src/core/",
       "src/store/",
@@ -185,6 +187,7 @@ const RULES: readonly Rule[] = [
       "node:http",
       "node:https",
       "node:net",
+      "node:os",
       "node:stream",
     ],
   },
