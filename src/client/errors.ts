@@ -12,6 +12,7 @@
  * `credentials_unavailable`: the token, or the JWT to log in with, cannot be read now, or the login
  * got no answer.
  * `unusable`: an answer of a server must not be used, for example a leaf of another identity.
+ * `not_in_force`: a leaf is not valid at the time that this machine's clock shows.
  */
 export type ClientErrorCode =
   | "unreachable"
@@ -20,7 +21,8 @@ export type ClientErrorCode =
   | "refused"
   | "rejected"
   | "credentials_unavailable"
-  | "unusable";
+  | "unusable"
+  | "not_in_force";
 
 interface ClientErrorOptions {
   readonly cause?: unknown;

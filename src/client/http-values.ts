@@ -3,8 +3,11 @@
  * @module
  */
 
-/** The longest delay that a server can ask for, in milliseconds: an hour, against a wrong value. */
-const MAX_RETRY_AFTER_MS = 3_600_000;
+/**
+ * The longest delay that is kept, in milliseconds: pages of maintenance ask for an hour, in which
+ * certificates would expire.
+ */
+const MAX_RETRY_AFTER_MS = 300_000;
 
 /**
  * Retry-After (RFC 9110 §10.2.3), seconds or a date.

@@ -8,10 +8,9 @@ import { readPem } from "../core/pem.ts";
 import { parseSpiffeId, type SpiffeId } from "../core/spiffe/id.ts";
 import { type Certificate, inForce, readCertificate } from "../core/x509/certificate.ts";
 import { ClientError } from "./errors.ts";
-import { rootsOf } from "./roots-listing.ts";
 import { findTrustPath } from "./spiffe/path.ts";
 import { svidId, timeFault } from "./spiffe/verify-peer.ts";
-import type { TrustBundle, X509Svid } from "./svid.ts";
+import type { X509Svid } from "./svid.ts";
 
 /** What a leaf is kept for. */
 export interface LeafIdentity {
@@ -39,7 +38,7 @@ export interface ExpectedLeaf {
 /**
  * Reads and checks a leaf with its chain; whether it verifies under a root is not checked.
  * @param pem the leaf first.
- * @throws {ClientError} `unusable` with what is wrong
+ * @throws {ClientError} `unusable`, `not_in_force`
  */
 export function readLeaf(
   pem: string,
@@ -54,7 +53,11 @@ export function readLeaf(
   const spiffeId = svidId(leaf, trustDomain);
   requireIdentity(spiffeId, expected);
   requireNames(leaf, expected.identity);
-  if (!inForce(leaf, now)) throw unusable(`it ${timeFault(leaf, now)}`);
+  if (!inForce(leaf, now))
+    throw new ClientError(
+      "not_in_force",
+      `The server's leaf is not used: it ${timeFault(leaf, now)}`,
+    );
   return { spiffeId, chain };
 }
 
@@ -76,18 +79,13 @@ export function svidOf(
   };
 }
 
-/** The IDs of the published roots that a leaf verifies under, each as the only trust anchor. */
-export async function verifyingRoots(
-  chain: readonly Certificate[],
-  bundle: TrustBundle,
+/** Whether a leaf verifies with a root as the only trust anchor. */
+export async function verifiesUnder(
+  [leaf, ...intermediates]: readonly Certificate[],
+  root: Certificate,
   now: Date,
-): Promise<ReadonlySet<string>> {
-  const [leaf, ...intermediates] = chain;
-  const found = new Set<string>();
-  if (leaf === undefined) return found;
-  for (const root of rootsOf(bundle))
-    if ((await findTrustPath(leaf, intermediates, [root], now)) !== null) found.add(root.id);
-  return found;
+): Promise<boolean> {
+  return leaf !== undefined && (await findTrustPath(leaf, intermediates, [root], now)) !== null;
 }
 
 /** Parses the chain of an SVID. @throws {FormatError} */

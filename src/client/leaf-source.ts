@@ -9,14 +9,14 @@ import type { Log } from "../core/ports/log.ts";
 import type { Alarm, Alarms } from "./alarms.ts";
 import type { CaApi } from "./ca-api.ts";
 import type { Cache } from "./cache.ts";
-import { type CachedLeaf, leafKey, readCachedLeaf, writeCachedLeaf } from "./cached-entries.ts";
+import { leafKey, writeCachedLeaf } from "./cached-entries.ts";
 import type { Credentials } from "./credentials.ts";
 import { ClientError, clientReason } from "./errors.ts";
-import { chainOf, type LeafIdentity, readLeaf, svidOf, verifyingRoots } from "./leaf-check.ts";
-import { type ObtainedLeaf, obtainLeaf } from "./leaf-request.ts";
-import { rootsOf } from "./roots-listing.ts";
+import { HeldLeaf } from "./held-leaf.ts";
+import type { LeafIdentity } from "./leaf-check.ts";
+import { obtainLeaf } from "./leaf-request.ts";
 import type { RootsSource } from "./roots-source.ts";
-import { renewalMoment, retryDelayMs } from "./schedule.ts";
+import { retryDelayMs } from "./schedule.ts";
 import type { ServerPool } from "./server-pool.ts";
 import { MutableSource, type Source } from "./source.ts";
 import type { TrustBundle, X509Svid } from "./svid.ts";
@@ -26,7 +26,7 @@ const RECOVERY_MS = 10_000;
 
 export interface LeafSourceOptions {
   readonly identity: LeafIdentity;
-  readonly api: CaApi;
+  readonly api: Pick<CaApi, "sign" | "renew">;
   readonly pool: Pick<ServerPool, "clockProblem" | "onRecovery">;
   readonly roots: Pick<
     RootsSource,
@@ -47,26 +47,21 @@ export class LeafSource implements Source<X509Svid> {
   readonly #source = new MutableSource<X509Svid>();
   readonly #end = new AbortController();
   readonly #ends: (() => void)[] = [];
-  /** The server's hint for the present leaf. */
-  #renewAfter: Date | null = null;
-  /** The moment drawn for the present leaf; a second look must not draw another. */
-  #renewAt: Date | null = null;
-  /** The IDs of roots that the present leaf was verified under. */
-  #verifiedUnder: ReadonlySet<string> = new Set();
-  /** The moment drawn for a change of the active root, and which root it was drawn for. */
-  #reissue: { readonly rootId: string; readonly at: Date } | null = null;
+  #held: HeldLeaf | null = null;
+  /** The SPIFFE ID of the first leaf, which later ones must have. */
+  #spiffeId: string | null = null;
   #expiry: Alarm | null = null;
   #next: Alarm | null = null;
   #nextAt: Date | null = null;
+  /** The request that is running. */
   #attempt: Promise<void> | null = null;
+  #looks = 0;
+  #started = false;
   #failures = 0;
   readonly #failure = new MutableSource<ClientError>();
   #problem: string | null = null;
   #detour: string | null = null;
-  #started = false;
-  #checking = 0;
-  #issued = 0;
-  #failed = 0;
+  #counts = { issued: 0, failed: 0 };
 
   constructor(options: LeafSourceOptions) {
     this.#options = options;
@@ -86,16 +81,16 @@ export class LeafSource implements Source<X509Svid> {
 
   /** Why there is no leaf, or why the present one could not be renewed as it should; or null. */
   get problem(): string | null {
-    const { clock, pool, roots } = this.#options;
+    const { pool, roots } = this.#options;
     const svid = this.current;
     if (svid === null && roots.current === null)
       return `No leaf for ${this.#name}: ${roots.problem ?? "the roots were not received yet"}`;
     const early =
-      svid !== null && svid.notBefore > clock.now()
-        ? `The leaf of ${this.#name} is not valid before ${svid.notBefore.toISOString()} by the clock of this machine, which was set back`
+      svid !== null && svid.notBefore > this.#now
+        ? `The leaf of ${this.#name} is not valid before ${svid.notBefore.toISOString()}: the clock of this machine was set back`
         : null;
     const own = this.#problem ?? early ?? this.#detour;
-    const clockProblem = pool.clockProblem;
+    const { clockProblem } = pool;
     return own === null || clockProblem === null ? own : `${own}; ${clockProblem}`;
   }
 
@@ -111,10 +106,10 @@ export class LeafSource implements Source<X509Svid> {
 
   /** How many leaves were issued, and how many requests failed. */
   get counts(): { readonly issued: number; readonly failed: number } {
-    return { issued: this.#issued, failed: this.#failed };
+    return this.#counts;
   }
 
-  /** Begins to hold a leaf. @returns when the cache was read and, with roots, the request begun. */
+  /** Begins to hold a leaf. @returns when the cache was read; the leaf comes later. */
   async start(): Promise<void> {
     if (this.#started || this.#end.signal.aborted) return;
     this.#started = true;
@@ -147,103 +142,70 @@ export class LeafSource implements Source<X509Svid> {
 
   /** Compares the leaf with the roots, and plans the next request. Never rejects. */
   async #look(): Promise<void> {
-    const bundle = this.#options.roots.current;
+    const { identity, log, random, roots } = this.#options;
+    const look = ++this.#looks;
+    const bundle = roots.current;
     if (bundle === null || this.#end.signal.aborted) return;
-    const look = ++this.#checking;
-    if (this.current === null && this.#issued === 0) await this.#useCache(bundle);
-    const svid = this.current;
-    const isVerified = svid === null ? false : await this.#verifies(svid, bundle);
-    // Newer roots came while signatures were verified, or a new leaf.
-    if (look !== this.#checking || svid !== this.current || this.#end.signal.aborted) return;
-    if (this.#attempt !== null) return;
-    if (svid === null || !isVerified) {
-      if (svid !== null)
-        this.#options.log.warn(
-          "A leaf verifies under no published root any more; requesting another one",
-          { service: this.#options.identity.service, serial: svid.serialNumber },
-        );
-      // A backoff goes on, unless the roots made it pointless.
-      if (this.#failures === 0 || svid !== null) this.#try();
+    if (this.#held === null && this.#spiffeId === null) await this.#useCache(bundle);
+    const held = this.#held;
+    const isVerified = (await held?.verifies(bundle, this.#now)) ?? false;
+    // Newer roots or a new leaf came while signatures were verified; they have a look of their own.
+    if (look !== this.#looks || this.#end.signal.aborted || this.#attempt !== null) return;
+    if (held !== null && isVerified) {
+      if (this.#failures === 0)
+        this.#plan(held.due(bundle, roots.renewWindowMs, this.#now, random));
       return;
     }
-    if (this.#failures > 0) return;
-    this.#plan(this.#due(svid, bundle));
-  }
-
-  /** When the present leaf is replaced: its renewal, or a change of the active root before it. */
-  #due(svid: X509Svid, { activeRootId }: TrustBundle): Date {
-    const { random, roots } = this.#options;
-    const now = this.#now;
-    this.#renewAt ??= renewalMoment(svid, this.#renewAfter, now, random.fraction());
-    if (this.#verifiedUnder.has(activeRootId)) {
-      this.#reissue = null;
-      return this.#renewAt;
-    }
-    if (this.#reissue?.rootId !== activeRootId)
-      this.#reissue = {
-        rootId: activeRootId,
-        at: new Date(now.getTime() + roots.renewWindowMs * random.fraction()),
-      };
-    return this.#reissue.at < this.#renewAt ? this.#reissue.at : this.#renewAt;
-  }
-
-  /** Whether a leaf verifies under a published root; notes under which. */
-  async #verifies(svid: X509Svid, bundle: TrustBundle): Promise<boolean> {
-    if (this.#verifiedUnder.has(bundle.activeRootId)) return true;
-    const found = await verifyingRoots(chainOf(svid), bundle, this.#now);
-    if (this.current === svid) this.#verifiedUnder = found;
-    return found.size > 0;
-  }
-
-  /** Whether a root that the leaf was verified under is published. */
-  #isPublished(bundle: TrustBundle): boolean {
-    return rootsOf(bundle).some(({ id }) => this.#verifiedUnder.has(id));
+    if (held !== null)
+      log.warn("A leaf verifies under no published root any more; requesting another one", {
+        service: identity.service,
+        serial: held.svid.serialNumber,
+      });
+    // A backoff goes on, unless the roots made its reason old.
+    if (held !== null || this.#failures === 0) this.#try();
   }
 
   async #useCache(bundle: TrustBundle): Promise<void> {
     const { cache, identity, log } = this.#options;
     if (cache === null) return;
-    const text = await cache.read(leafKey(identity));
-    if (text === null) return;
     try {
-      const cached = await readCachedLeaf(text, identity, bundle.trustDomain, this.#now);
-      const under = await verifyingRoots(chainOf(cached.svid), bundle, this.#now);
-      if (under.size === 0) throw new FormatError("it verifies under no published root");
-      if (this.current !== null || this.#end.signal.aborted) return;
+      const held = await HeldLeaf.ofCache(cache, identity, bundle, this.#now);
+      if (held === null || this.#spiffeId !== null || this.#end.signal.aborted) return;
       log.info("Using the leaf in the cache", {
         service: identity.service,
-        serial: cached.svid.serialNumber,
-        until: cached.svid.notAfter.toISOString(),
+        serial: held.svid.serialNumber,
+        until: held.svid.notAfter.toISOString(),
       });
-      this.#publish(cached, under);
+      this.#publish(held);
     } catch (error) {
-      if (!(error instanceof FormatError || error instanceof ClientError)) throw error;
+      const known = error instanceof FormatError || error instanceof ClientError;
       log.warn("Ignoring a leaf in the cache", {
         service: identity.service,
-        reason: error.message,
+        reason: known ? error.message : clientReason(error),
       });
     }
   }
 
-  #publish({ svid, renewAfter }: CachedLeaf, under: ReadonlySet<string>): void {
-    this.#renewAfter = renewAfter;
-    this.#renewAt = this.#reissue = null;
-    this.#verifiedUnder = under;
+  #publish(held: HeldLeaf): void {
+    const { svid } = held;
+    this.#held = held;
+    this.#spiffeId = svid.spiffeId;
     this.#expiry?.cancel();
-    this.#expiry = this.#options.alarms.at(svid.notAfter, () => this.#expired(svid));
+    this.#expiry = this.#options.alarms.at(svid.notAfter, () => this.#expired(held));
     this.#source.set(svid);
   }
 
-  #expired(svid: X509Svid): void {
-    if (this.current !== svid) return;
+  #expired(held: HeldLeaf): void {
+    if (this.#held !== held) return;
     this.#options.log.error("A leaf expired without a new one; it is no longer served", {
       service: this.#options.identity.service,
-      serial: svid.serialNumber,
-      reason: this.#problem,
+      serial: held.svid.serialNumber,
+      reason: this.problem,
     });
+    this.#held = null;
     this.#source.set(null);
-    // Without a leaf retries are more frequent.
-    if (this.#attempt === null) this.#try();
+    // The delay was chosen for a leaf that has time left.
+    this.#try();
   }
 
   #plan(at: Date | null): void {
@@ -256,80 +218,85 @@ export class LeafSource implements Source<X509Svid> {
   #try(): void {
     if (this.#attempt !== null || this.#end.signal.aborted) return;
     this.#plan(null);
-    this.#attempt = this.#request().then((next) => {
+    this.#attempt = this.#request().then((retryAt) => {
       this.#attempt = null;
       if (this.#end.signal.aborted) return;
-      if (next === null) void this.#look();
-      else this.#plan(next);
+      if (retryAt === null) void this.#look();
+      else this.#plan(retryAt);
     });
   }
 
   /** One request. @returns when to repeat it, or null after success. Never rejects. */
   async #request(): Promise<Date | null> {
-    const { clock, identity, log, random, roots } = this.#options;
+    const { cache, clock, identity, log, roots } = this.#options;
     const { signal } = this.#end;
     const bundle = roots.current;
     if (bundle === null) return null;
     try {
-      const held = this.#heldFor(this.#now);
-      const obtained = await obtainLeaf(this.#options, held, bundle.trustDomain, signal);
-      const { leaf, under } = await this.#check(obtained, held);
+      await this.#requireClock();
+      const obtained = await obtainLeaf(this.#options, this.#valid, bundle.trustDomain, signal);
+      const held = await HeldLeaf.ofAnswer(obtained, identity, this.#spiffeId, roots, clock);
       if (signal.aborted) return null;
-      const recovered = this.#failures > 0;
+      log.info(this.#failures > 0 ? "Received a leaf after failures" : "Received a leaf", {
+        service: identity.service,
+        serial: held.svid.serialNumber,
+        until: held.svid.notAfter.toISOString(),
+      });
       this.#failures = 0;
       this.#problem = null;
       this.#failure.set(null);
+      this.#counts = { ...this.#counts, issued: this.#counts.issued + 1 };
       this.#noteDetour(obtained.detour);
-      this.#issued++;
-      this.#publish(leaf, under);
-      log.info(recovered ? "Received a leaf after failures" : "Received a leaf", {
-        service: identity.service,
-        serial: leaf.svid.serialNumber,
-        until: leaf.svid.notAfter.toISOString(),
-      });
-      void this.#options.cache?.write(leafKey(identity), writeCachedLeaf(leafKey(identity), leaf));
+      this.#publish(held);
+      void cache?.write(leafKey(identity), writeCachedLeaf(leafKey(identity), held));
       return null;
     } catch (error) {
-      if (signal.aborted) return null;
-      this.#noteFailure(error);
-      // A leaf that nobody accepts is as good as none.
-      const end = this.#isPublished(bundle) ? (this.current?.notAfter.getTime() ?? 0) : 0;
-      const left = end - clock.now().getTime();
-      const after = error instanceof ClientError ? error.retryAfterMs : undefined;
-      const delay = retryDelayMs(this.#failures, Math.max(0, left), after, random.fraction());
-      return new Date(clock.now().getTime() + delay);
+      return signal.aborted ? null : this.#failed(error, bundle);
     }
   }
 
   /** The present leaf if it is valid, and so proves its identity. */
-  #heldFor(now: Date): X509Svid | null {
+  get #valid(): X509Svid | null {
     const svid = this.current;
+    const now = this.#now;
     return svid !== null && svid.notBefore <= now && now < svid.notAfter ? svid : null;
   }
 
-  /** Checks a leaf under the roots, which are read again if it verifies under none of them. */
-  async #check(
-    { key, response }: ObtainedLeaf,
-    held: X509Svid | null,
-  ): Promise<{ leaf: CachedLeaf; under: ReadonlySet<string> }> {
-    const { identity, roots } = this.#options;
-    const expected = { identity, spiffeId: held?.spiffeId ?? null, spki: key.spki };
-    let bundle = roots.current as TrustBundle;
-    const read = readLeaf(response.certificatePem, expected, bundle.trustDomain, this.#now);
-    let under = await verifyingRoots(read.chain, bundle, this.#now);
-    if (under.size === 0) {
-      // The active root may have changed a moment ago.
-      await roots.refresh();
-      bundle = roots.current ?? bundle;
-      under = await verifyingRoots(read.chain, bundle, this.#now);
-    }
-    if (under.size === 0)
-      throw new ClientError(
-        "unusable",
-        "The server's leaf is not used: it verifies under no published root",
+  /**
+   * After a leaf that is not valid by this machine's clock: no other one is signed until the clocks
+   * agree. @throws {ClientError} the failure before
+   */
+  async #requireClock(): Promise<void> {
+    const failure = this.#failure.current;
+    if (failure?.code !== "not_in_force") return;
+    // Its response has the time of the server.
+    await this.#options.roots.refresh();
+    if (this.#options.pool.clockProblem !== null) throw failure;
+  }
+
+  /** @returns when the request is repeated. */
+  #failed(error: unknown, bundle: TrustBundle): Date {
+    const { identity, log, random } = this.#options;
+    const held = this.#held;
+    this.#failures++;
+    this.#counts = { ...this.#counts, failed: this.#counts.failed + 1 };
+    const reason = clientReason(error);
+    const problem = `No new leaf for ${this.#name}: ${reason}`;
+    if (problem !== this.#problem)
+      log.warn(
+        held === null
+          ? "Failed to obtain a leaf; there is none to serve, will retry"
+          : "Failed to renew a leaf; the present one stays in use until it expires, will retry",
+        { service: identity.service, reason, until: held?.svid.notAfter.toISOString() ?? null },
       );
-    const { index, renewAfter } = response;
-    return { leaf: { svid: svidOf(read, key.privateKey, index), renewAfter }, under };
+    this.#problem = problem;
+    this.#failure.set(error instanceof ClientError ? error : null);
+    const now = this.#now.getTime();
+    // A leaf that nobody accepts leaves no more time than none.
+    const end = held?.isUnder(bundle) === true ? held.svid.notAfter.getTime() : 0;
+    const after = this.#failure.current?.retryAfterMs;
+    const left = Math.max(0, end - now);
+    return new Date(now + retryDelayMs(this.#failures, left, after, random.fraction()));
   }
 
   #noteDetour(reason: string | null): void {
@@ -340,29 +307,9 @@ export class LeafSource implements Source<X509Svid> {
     if (detour !== null && detour !== this.#detour)
       this.#options.log.warn(
         "A leaf was renewed by its own key, since there are no credentials now",
-        {
-          service: this.#options.identity.service,
-          reason,
-        },
+        { service: this.#options.identity.service, reason },
       );
     this.#detour = detour;
-  }
-
-  #noteFailure(error: unknown): void {
-    const { identity, log } = this.#options;
-    this.#failures++;
-    this.#failed++;
-    const reason = clientReason(error);
-    const problem = `No new leaf for ${this.#name}: ${reason}`;
-    if (problem !== this.#problem)
-      log.warn(
-        this.current === null
-          ? "Failed to obtain a leaf; there is none to serve, will retry"
-          : "Failed to renew a leaf; the present one stays in use until it expires, will retry",
-        { service: identity.service, reason, until: this.current?.notAfter.toISOString() ?? null },
-      );
-    this.#problem = problem;
-    this.#failure.set(error instanceof ClientError ? error : null);
   }
 
   /** A server answers again: what failed for its absence is repeated before its backoff ends. */
@@ -371,26 +318,23 @@ export class LeafSource implements Source<X509Svid> {
     if (this.#failures === 0 || this.#attempt !== null) return;
     if (code !== "unreachable" && code !== "untrusted" && code !== "credentials_unavailable")
       return;
-    const bundle = this.#options.roots.current;
-    const isUrgent = this.current === null || bundle === null || !this.#isPublished(bundle);
-    const { random } = this.#options;
+    const { random, roots } = this.#options;
+    const isUrgent =
+      this.#held === null || roots.current === null || !this.#held.isUnder(roots.current);
     const at = new Date(this.#now.getTime() + (isUrgent ? 0 : RECOVERY_MS * random.fraction()));
     if (this.#nextAt === null || at < this.#nextAt) this.#plan(at);
   }
 
   /** A leaf of the time before the change may not be valid yet: another one is requested. */
   #clockSetBack(): void {
-    const svid = this.current;
-    if (svid === null || svid.notBefore <= this.#now) {
-      // Moments that were drawn by the wrong time are drawn again.
-      this.#renewAt = null;
-      void this.#look();
-      return;
-    }
-    this.#options.log.warn("A leaf is not valid yet, since the clock was set back", {
-      service: this.#options.identity.service,
-      from: svid.notBefore.toISOString(),
-    });
+    const held = this.#held;
+    held?.redraw();
+    if (held !== null && held.svid.notBefore > this.#now)
+      this.#options.log.warn("A leaf is not valid yet, since the clock was set back", {
+        service: this.#options.identity.service,
+        from: held.svid.notBefore.toISOString(),
+      });
+    else if (this.#failures === 0) return void this.#look();
     this.#try();
   }
 }

@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { FormatError } from "../core/errors.ts";
-import { type Certificate, readCertificatePem } from "../core/x509/certificate.ts";
+import { type Certificate, readCertificate, readCertificatePem } from "../core/x509/certificate.ts";
 import type { TrustBundle } from "./svid.ts";
 
 /** More roots than any mesh has; each is compared with every leaf. */
@@ -66,9 +66,9 @@ export function bundleOf(listing: RootsListing, json: string, index: number): Tr
 
 const parsed = new WeakMap<TrustBundle, readonly Certificate[]>();
 
-/** The roots of a bundle, parsed once. @throws {FormatError} if it was made elsewhere and is broken */
+/** The roots of a bundle, parsed once. @throws {FormatError} if one cannot be read */
 export function rootsOf(bundle: TrustBundle): readonly Certificate[] {
-  const known = parsed.get(bundle) ?? readRootsListing(bundle.json).roots;
+  const known = parsed.get(bundle) ?? bundle.roots.map((der) => readCertificate(der));
   parsed.set(bundle, known);
   return known;
 }

@@ -133,7 +133,7 @@ export class ServerPool {
     const faults: NextServer[] = [];
     let asked = false;
     for (const member of this.#inOrder()) {
-      const wait = member.notBefore - this.#options.clock.now().getTime();
+      const wait = this.#waitFor(member);
       if (wait > 0) {
         faults.push(new NextServer(`${member.origin} was not reached`, { retryAfterMs: wait }));
         continue;
@@ -164,11 +164,16 @@ export class ServerPool {
   #inOrder(): Member[] {
     const at = this.#members.indexOf(this.#preferred);
     const all = [...this.#members.slice(at), ...this.#members.slice(0, at)];
-    const now = this.#options.clock.now().getTime();
     return [
-      ...all.filter(({ notBefore }) => notBefore <= now),
-      ...all.filter(({ notBefore }) => notBefore > now),
+      ...all.filter((member) => this.#waitFor(member) === 0),
+      ...all.filter((member) => this.#waitFor(member) > 0),
     ];
+  }
+
+  /** Until a server is asked again, in milliseconds; a clock that was set back does not prolong it. */
+  #waitFor({ notBefore }: Member): number {
+    const wait = notBefore - this.#options.clock.now().getTime();
+    return wait <= 0 || wait > BACKOFF_MS.most ? 0 : wait;
   }
 
   /** @throws {ClientError} for a refusal @throws {NextServer} */
@@ -192,13 +197,17 @@ export class ServerPool {
   /** @throws {NextServer} */
   async #exchange(member: Member, request: PoolRequest<unknown>): Promise<TransportResponse> {
     const { method, path, headers = {}, body = null, timeoutMs, maxBytes, signal } = request;
-    const moved = new AbortController();
-    if (request.blocking === true) member.waiting.add(moved);
-    const signals = [this.#end.signal, moved.signal, ...(signal === undefined ? [] : [signal])];
+    const over = new AbortController();
+    if (request.blocking === true) member.waiting.add(over);
+    // By listeners: on Deno a signal of AbortSignal.any that depends on another such one never fires.
+    const end = () => over.abort();
+    const signals = [this.#end.signal, ...(signal === undefined ? [] : [signal])];
+    for (const each of signals) each.addEventListener("abort", end);
+    if (signals.some(({ aborted }) => aborted)) end();
     try {
       return await member.connection.exchange(
         { method, path, headers, body, timeoutMs, maxBytes },
-        AbortSignal.any(signals),
+        over.signal,
       );
     } catch (error) {
       if (error instanceof ClientError) throw new NextServer(error.message, { untrusted: true });
@@ -207,7 +216,8 @@ export class ServerPool {
       if (error.fault !== "aborted") this.#setAside(member);
       throw new NextServer(error.message, { untrusted: error.fault === "tls" });
     } finally {
-      member.waiting.delete(moved);
+      member.waiting.delete(over);
+      for (const each of signals) each.removeEventListener("abort", end);
     }
   }
 
@@ -215,7 +225,7 @@ export class ServerPool {
     const { clock, random } = this.#options;
     const most = Math.min(BACKOFF_MS.first * 2 ** Math.min(member.failures, 16), BACKOFF_MS.most);
     member.failures++;
-    member.notBefore = clock.now().getTime() + most * (0.5 + random.fraction() / 2);
+    member.notBefore = clock.now().getTime() + Math.ceil(most * (0.5 + random.fraction() / 2));
     for (const waiting of member.waiting) waiting.abort();
   }
 

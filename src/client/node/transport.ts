@@ -20,6 +20,9 @@ import {
 /** Trusts whose connections are kept: those of a rotation, and a file and a pin next to them. */
 const MAX_TRUSTS = 8;
 
+/** How long a connection may take, in milliseconds: two attempts of TCP, and a handshake. */
+const CONNECT_MS = 3000;
+
 type CheckPeer = TransportRequest["checkPeer"];
 
 export class NodeTransport implements Transport {
@@ -29,23 +32,42 @@ export class NodeTransport implements Transport {
 
   async send(request: TransportRequest): Promise<TransportResponse> {
     const { timeoutMs, signal } = request;
-    const limit = AbortSignal.timeout(timeoutMs);
-    const both = signal === undefined ? limit : AbortSignal.any([limit, signal]);
+    const over = new AbortController();
+    const end = () => over.abort();
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      end();
+    }, timeoutMs);
+    signal?.addEventListener("abort", end);
     try {
-      both.throwIfAborted();
-      return await this.#exchange(request, both);
+      signal?.throwIfAborted();
+      return await this.#onceMore(request, over.signal);
     } catch (error) {
       if (signal?.aborted === true)
         throw new TransportError("aborted", "was not waited for", error);
-      if (limit.aborted)
+      if (late)
         throw new TransportError("timeout", `did not answer within ${timeoutMs / 1000} s`, error);
       throw transportError(error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
     }
   }
 
   close(): void {
     for (const agent of [this.#plain, ...this.#agents.values()]) agent.destroy();
     this.#agents.clear();
+  }
+
+  /** Sends once more what met a connection that the server closed at the same moment. */
+  async #onceMore(request: TransportRequest, signal: AbortSignal): Promise<TransportResponse> {
+    for (;;)
+      try {
+        return await this.#exchange(request, signal);
+      } catch (error) {
+        if (!(error instanceof StaleConnection) || signal.aborted) throw error;
+      }
   }
 
   #exchange(request: TransportRequest, signal: AbortSignal): Promise<TransportResponse> {
@@ -64,7 +86,6 @@ export class NodeTransport implements Transport {
           ...(octets === null ? {} : { "Content-Length": String(octets.length) }),
         },
         agent: isTls ? this.#agentOf(request.trust, request.checkPeer) : this.#plain,
-        signal,
       },
       (response) => {
         readBody(response, maxBytes)
@@ -72,19 +93,33 @@ export class NodeTransport implements Transport {
           .finally(() => response.destroy());
       },
     );
-    // A server that is gone without a word is noticed by probes, also during a blocking query.
-    sent.on("socket", (socket) => {
-      socket.setKeepAlive(true, 10_000);
-    });
-    sent.on("error", reject);
-    // Deno reports no abort of a request over a connection that was used before.
+    // On Deno the option "signal" has no effect on a connection that was used before.
     const abort = () => {
-      reject(signal.reason);
+      reject(new TransportError("aborted", "was not waited for"));
       sent.destroy();
+      sent.socket?.destroy();
     };
-    signal.addEventListener("abort", abort, { once: true });
+    signal.addEventListener("abort", abort);
+    let late: NodeJS.Timeout | undefined;
+    sent.on("socket", (socket) => {
+      // A server that is gone without a word is noticed by probes, also during a blocking query.
+      socket.setKeepAlive(true, 10_000);
+      if (!socket.connecting) return;
+      const error = new TransportError(
+        "connect",
+        `did not accept a connection in ${CONNECT_MS} ms`,
+      );
+      late = setTimeout(() => sent.destroy(error), CONNECT_MS);
+      socket.once(isTls ? "secureConnect" : "connect", () => clearTimeout(late));
+    });
+    sent.on("error", (error) => {
+      reject(sent.reusedSocket && isReset(error) ? new StaleConnection() : error);
+    });
     sent.end(octets ?? undefined);
-    return promise.finally(() => signal.removeEventListener("abort", abort));
+    return promise.finally(() => {
+      clearTimeout(late);
+      signal.removeEventListener("abort", abort);
+    });
   }
 
   #agentOf(trust: Trust, checkPeer: CheckPeer): https.Agent {
@@ -98,6 +133,13 @@ export class NodeTransport implements Transport {
     }
     return agent;
   }
+}
+
+/** A kept connection that had ended when a request was sent on it. */
+class StaleConnection extends Error {}
+
+function isReset(error: Error): boolean {
+  return "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE");
 }
 
 function makeAgent(trust: Trust, checkPeer: CheckPeer): https.Agent {
