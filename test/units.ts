@@ -13,6 +13,7 @@ import { readdirSync } from "node:fs";
 const FOLDERS = [
   "core",
   "acl",
+  "client",
   "consul",
   "config",
   "net",
@@ -47,6 +48,7 @@ const EXCEPTIONS: readonly (readonly [
     "acl/timing.test.ts",
     "compares times, which the files that run concurrently there disturb",
   ],
+  ["all", "client/live.test.ts", "spawns servers"],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "acl/replicas.test.ts", "spawns servers"],
