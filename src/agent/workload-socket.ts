@@ -4,7 +4,13 @@
  * @module
  */
 import { createServer, type Server as NetServer, type Socket } from "node:net";
-import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import {
+  type ConnectionInjector,
+  logVerbosity,
+  Server,
+  ServerCredentials,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { errorCode } from "../config/file-errors.ts";
 import { ConfigError } from "../core/errors.ts";
@@ -53,9 +59,12 @@ export class WorkloadSocket {
   readonly #options: WorkloadSocketOptions;
   readonly #endpoint: Endpoint;
   readonly #state: WorkloadState;
+  readonly #admission: Admission;
   readonly #workloadApi: WorkloadApi;
   readonly #sds: SecretDiscovery;
   readonly #grpc: Server;
+  /** grpc-js would bind by itself, but without a way to choose the mode of the socket. */
+  readonly #connector: ConnectionInjector;
   readonly #connections = new Set<Socket>();
   readonly #server: NetServer;
   #unix: UnixListener | null = null;
@@ -67,18 +76,18 @@ export class WorkloadSocket {
     this.#options = options;
     this.#endpoint = readEndpoint(path);
     this.#state = new WorkloadState(set, clock);
-    const admission = new Admission(metrics);
-    this.#workloadApi = new WorkloadApi(this.#state, admission);
-    this.#sds = new SecretDiscovery(this.#state, admission, new LineLimit(log, clock));
+    this.#admission = new Admission(metrics);
+    this.#workloadApi = new WorkloadApi(this.#state, this.#admission);
+    this.#sds = new SecretDiscovery(this.#state, this.#admission, new LineLimit(log, clock));
     this.#grpc = createGrpcServer(this.#workloadApi, this.#sds);
-    const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
-    // HTTP/2 ends both directions itself, and node:http2 sets the same for its own sockets.
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
+    this.#connector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    // Not half open: a client whose process ended closes its side only, and its streams end with it.
+    this.#server = createServer({ allowHalfOpen: false }, (socket) => {
       this.#connections.add(socket);
       socket.once("close", () => this.#connections.delete(socket));
       // A client that is gone is no error.
       socket.on("error", () => socket.destroy());
-      injector.injectConnection(socket);
+      this.#connector.injectConnection(socket);
     });
     this.#server.maxConnections = MAX_STREAMS;
   }
@@ -113,16 +122,14 @@ export class WorkloadSocket {
     this.#workloadApi.close("The agent is stopping");
     this.#sds.close("The agent is stopping");
     this.#state.close();
-    const timer = setTimeout(() => this.#disconnect(), CLOSE_MS);
-    this.#grpc.tryShutdown(() => this.#disconnect());
+    this.#connector.drain(CLOSE_MS);
+    // What never became an HTTP/2 connection, or is not read.
+    const timer = setTimeout(() => {
+      for (const socket of this.#connections) socket.destroy();
+    }, CLOSE_MS);
     await closed;
     clearTimeout(timer);
-  }
-
-  /** Closes every connection. */
-  #disconnect(): void {
     this.#grpc.forceShutdown();
-    for (const socket of this.#connections) socket.destroy();
   }
 
   async #listenOnPath(path: string): Promise<void> {

@@ -51,7 +51,7 @@ function listenerAt(
   path: string,
   more: { mode?: number; group?: number; isShared?: boolean } = {},
 ) {
-  const server = createServer((socket) => socket.end("hello"));
+  const server = createServer((socket) => socket.on("error", () => undefined).end("hello"));
   const { mode = 0o600, group = null, isShared = false } = more;
   return { server, listener: new UnixListener(server, { path, mode, group, isShared }) };
 }

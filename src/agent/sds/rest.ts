@@ -147,9 +147,12 @@ async function readRequest(request: Request): Promise<JsonRequest> {
   );
 }
 
-/** The fields of an object by their names in camelCase: proto3 JSON accepts snake_case as well. */
+/**
+ * The fields of an object by their names in camelCase: proto3 JSON accepts snake_case as well. Null
+ * for anything else.
+ */
 function inCamelCase(json: unknown): unknown {
-  if (typeof json !== "object" || json === null || Array.isArray(json)) return json;
+  if (typeof json !== "object" || json === null || Array.isArray(json)) return null;
   const fields = Object.entries(json).map(([name, value]: [string, unknown]) => [
     name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
     value,

@@ -47,9 +47,10 @@ export class UnixListener {
   async listen(): Promise<void> {
     const { path, mode, group } = this.#options;
     await prepareFolder(dirname(path), this.#options);
-    await removeStale(path);
     const own = await this.#bind();
     try {
+      // After the bind: two agents that find the same stale socket have different files by then.
+      await removeStale(path);
       if (group !== null) chownSync(own, currentAccount().user ?? -1, group);
       chmodSync(own, mode);
       this.#file = fileAt(own);
@@ -57,7 +58,7 @@ export class UnixListener {
       linkSync(own, path);
     } catch (error) {
       this.#file = null;
-      throw failure(path, error);
+      throw error instanceof ConfigError ? error : failure(path, error);
     } finally {
       removeFile(own);
     }
