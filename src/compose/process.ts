@@ -263,7 +263,7 @@ export class Meshca {
     const fields = fileDifferences(settings.bootstrap, state, secretFields);
     if (fields.length > 0)
       platform.log.warn(
-        "The CA configuration of the configuration file is ignored: it differs from the stored one, and is used at the first start only. Change the stored one with PUT /v1/connect/ca/configuration",
+        "The CA configuration of the configuration file is ignored: it differs from the stored one, and is used at the first start only. Change the stored one with PUT /v1/connect/ca/configuration; cluster_id and trust_domain never change",
         { fields },
       );
   }

@@ -199,6 +199,25 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.ok(signed.CertPEM?.startsWith("-----BEGIN CERTIFICATE-----"));
   });
 
+  it("signs a request without a URI for the service that it names, and counts leaves for the window of renewals", async () => {
+    const { TrustDomain } = await roots(url());
+    const { csr } = opensslCsr(null);
+    const body = { CSR: csr, Service: "web" };
+    const signed = await json<Record<string, string>>(url(), "PUT", SIGN, {
+      body,
+      type: "application/json",
+    });
+    assert.equal(signed.ServiceURI, web(TrustDomain));
+    const none = await call(url(), "PUT", SIGN, { body: csr });
+    assert.equal(none.status, 400);
+    assert.match(none.body, /name the service with \?service=/);
+    const window = (await call(url(), "GET", ROOTS, { token: null })).header(
+      "X-Meshca-Renew-Window",
+    );
+    // At least one leaf was signed, in at least one minute.
+    assert.ok(Number(window) >= 240 && Number(window) <= (72 * 3600) / 6, String(window));
+  });
+
   it("answers a blocking query when its wait is over, with the same index", async () => {
     const index = (await call(url(), "GET", ROOTS)).header("X-Consul-Index");
     const started = performance.now();

@@ -7,13 +7,19 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { NotReadyError } from "../../src/core/errors.ts";
 import { OwnCertificate } from "../../src/tls/own-certificate.ts";
-import { configuration, createTestCa, silentLog, trustDomain } from "../fakes/ca.ts";
+import {
+  configuration,
+  createTestCa,
+  DEFAULT_BOOTSTRAP,
+  silentLog,
+  trustDomain,
+} from "../fakes/ca.ts";
 
 const NAMES = { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1)] };
 const HOUR = 3_600_000;
 
-async function start() {
-  const ca = await createTestCa({ serverNames: NAMES });
+async function start(more: Parameters<typeof createTestCa>[0] = {}) {
+  const ca = await createTestCa({ serverNames: NAMES, ...more });
   const { manager, clock } = ca;
   const errors: string[] = [];
   let failing = false;
@@ -45,6 +51,14 @@ describe("OwnCertificate", () => {
     const uri = `URI:spiffe://${trustDomain(manager)}/agent/server/dc/dc1`;
     assert.equal(leaf().subjectAltName, `DNS:localhost, IP Address:127.0.0.1, ${uri}`);
     assert.ok(leaf().checkPrivateKey(createPrivateKey(own.pair?.key ?? "")));
+  });
+
+  it("OwnCertificate has the trust domain of the CA", async () => {
+    const bootstrap = { ...DEFAULT_BOOTSTRAP, trustDomain: "mesh.example.com" };
+    const { own, leaf } = await start({ bootstrap });
+    await own.renew();
+    const uri = "URI:spiffe://mesh.example.com/agent/server/dc/dc1";
+    assert.equal(leaf().subjectAltName, `DNS:localhost, IP Address:127.0.0.1, ${uri}`);
   });
 
   it("OwnCertificate renews at half of its life, with another key", async () => {
