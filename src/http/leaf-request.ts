@@ -42,9 +42,8 @@ export async function readLeafRequest(
 ): Promise<LeafRequest> {
   const { csr, fields } = await readBody(call, bodies, maxBytes);
   const { params } = call.query();
-  const ttls = textsOf("TTL", fields, params).map(ttlOf);
-  const service = serviceOf(fields, params.get("service") ?? null);
-  return { csr, service, ttlMs: oneOf("TTL", ttls) };
+  const service = oneOf("Service", textsOf("Service", fields, params), (text) => text);
+  return { csr, service, ttlMs: oneOf("TTL", textsOf("TTL", fields, params), ttlOf) };
 }
 
 /** The CSR, and the fields of a body in JSON. */
@@ -72,23 +71,26 @@ async function readBody(
 }
 
 /**
- * The texts of a field of the body, and of the parameter of the query with its name in lower case.
+ * The texts of a field of the body, and of the parameter of the query with its name, in any case.
  * @returns those that are given. @throws {RequestError} `request_malformed`
  */
 function textsOf(key: Key, fields: Fields, params: ReadonlyMap<string, string>): string[] {
   const inBody = fields.get(key) ?? null;
-  const inQuery = params.get(key.toLowerCase()) ?? null;
   if (inBody !== null && typeof inBody !== "string")
     throw invalid(`${key} in the body must be a string`);
-  return [inBody, inQuery].filter((text) => text !== null);
+  const inQuery = [...params].flatMap(([name, text]) =>
+    name.toLowerCase() === key.toLowerCase() ? [text] : [],
+  );
+  return inBody === null ? inQuery : [inBody, ...inQuery];
 }
 
 /** The one value that was given; null if none was. @throws {RequestError} `request_malformed` */
-function oneOf<T>(key: Key, values: readonly T[]): T | null {
-  const [value = null, other = value] = values;
-  if (value !== other)
+function oneOf<T>(key: Key, texts: readonly string[], read: (text: string) => T): T | null {
+  const [value = null, ...others] = texts.map(read);
+  const at = others.findIndex((other) => other !== value);
+  if (at >= 0)
     throw invalid(
-      `${key} in the body and the query parameter ${key.toLowerCase()} differ; send one of them`,
+      `${key} is given as ${quoted(texts[0] ?? "")} and as ${quoted(texts[at + 1] ?? "")}, in the body or the query; send one of them`,
     );
   return value;
 }
@@ -96,10 +98,7 @@ function oneOf<T>(key: Key, values: readonly T[]): T | null {
 /** @returns milliseconds. @throws {RequestError} `request_malformed` */
 function ttlOf(text: string): number {
   const ms = readOrNull(() => parseDuration(text));
-  if (ms === null)
-    throw invalid(
-      `TTL ${JSON.stringify(text.slice(0, 64))} must be a duration such as "30m" or "12h"`,
-    );
+  if (ms === null) throw invalid(`TTL ${quoted(text)} must be a duration such as "30m" or "12h"`);
   return ms;
 }
 
@@ -154,29 +153,9 @@ function csrOfField(fields: Fields): string {
   return csrOfText(value, "write each of them as \\n in the JSON string");
 }
 
-/**
- * The service of a body, or that of the query.
- * @throws {RequestError} `request_malformed` if they differ
- */
-function serviceOf(fields: Fields, ofQuery: string | null): string | null {
-  const value = fields.get("Service");
-  if (value === undefined) return ofQuery;
-  if (typeof value !== "string")
-    throw new RequestError(
-      "request_malformed",
-      "Cannot read request: Service in the body is not a string",
-    );
-  if (ofQuery !== null && ofQuery !== value)
-    throw new RequestError(
-      "request_malformed",
-      `Cannot read request: the query names the service ${quoted(ofQuery)}, and the body ${quoted(value)}`,
-    );
-  return value;
-}
-
 /** A text of the caller, for an error. */
 function quoted(text: string): string {
-  return JSON.stringify(text.slice(0, 256));
+  return JSON.stringify(text.slice(0, 64));
 }
 
 /** @param remedy for lost line ends. */

@@ -124,19 +124,26 @@ describe("PUT /v1/connect/ca/sign without a URI in the CSR, with access control"
     refuses(
       await client.sign(json({ Service: "web" }), "?service=api"),
       400,
-      'Cannot read request: the query names the service "api", and the body "web"',
+      'Cannot sign leaf: Service is given as "web" and as "api", in the body or the query; send one of them',
     );
     refuses(
       await client.sign(json({ Service: "web", service: "web" })),
       400,
       /has the key Service more than once/,
     );
-    for (const value of [1, null, ["web"], { a: 1 }])
+    for (const value of [1, true, ["web"], { a: 1 }])
       refuses(
         await client.sign(json({ Service: value })),
         400,
-        "Cannot read request: Service in the body is not a string",
+        "Cannot sign leaf: Service in the body must be a string",
       );
+    gets(await client.sign(json({ Service: null }), "?Service=web"), client.service("web"));
+    gets(await client.sign(NO_URI.csr, "?SERVICE=web&service=web"), client.service("web"));
+    refuses(
+      await client.sign(NO_URI.csr, "?Service=web&service=api"),
+      400,
+      'Cannot sign leaf: Service is given as "web" and as "api", in the body or the query; send one of them',
+    );
   });
 
   it("ignores the subject of the CSR", async () => {

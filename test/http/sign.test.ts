@@ -212,7 +212,7 @@ describe("PUT /v1/connect/ca/sign", () => {
       [
         "?ttl=1h",
         text(csr, { TTL: "2h" }),
-        "Cannot sign leaf: TTL in the body and the query parameter ttl differ; send one of them",
+        'Cannot sign leaf: TTL is given as "2h" and as "1h", in the body or the query; send one of them',
       ],
       [
         "?ttl=59s",

@@ -181,8 +181,8 @@ export const EDGE: readonly Mutant[] = [
   ),
   ...guardsOf("src/http/leaf-request.ts", [
     "two services for one leaf",
-    "if (ofQuery !== null && ofQuery !== value)",
-    "if (ofQuery === undefined)",
+    "others.findIndex((other) => other !== value)",
+    "others.findIndex((other) => other === null)",
     "http/caller-identity",
   ]),
   ...guardsOf(
