@@ -1,7 +1,7 @@
 /**
- * Counts what is signed, and limits rate and concurrency of signing: Consul's two limits (CSRMaxPerSecond and CSRMaxConcurrent
- * of agent/structs/connect_ca.go), and always a bound on the requests in flight, so that a flood is
- * refused at once instead of queued.
+ * Counts what is signed, and limits rate and concurrency of signing: Consul's two limits
+ * (CSRMaxPerSecond and CSRMaxConcurrent of agent/structs/connect_ca.go), and always a bound on the
+ * requests in flight, so that a flood is refused at once instead of queued.
  * @module
  */
 
