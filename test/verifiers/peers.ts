@@ -163,6 +163,7 @@ const LINE = /^(client|server) (.*)$/;
 /**
  * Has a library verify a chain by root sets.
  * @param files paths in PEM: the leaf with its chain, its key, and each root set.
+ * @param host a host name that the client verifies too, with Go and rustls.
  * @returns a verdict for each root set. @throws {Error} if the peer itself fails
  */
 export async function verdicts(
@@ -172,9 +173,13 @@ export async function verdicts(
     key,
     roots,
   }: { readonly chain: string; readonly key: string; readonly roots: readonly string[] },
+  host?: string,
 ): Promise<Verdict[]> {
   const [command, ...args] = await peerCommand(library);
-  const { stdout } = await running(command, [...args, chain, key, ...roots], { timeout: 120_000 });
+  const { stdout } = await running(command, [...args, chain, key, ...roots], {
+    timeout: 120_000,
+    env: { ...process.env, ...(host === undefined ? {} : { PEER_HOST: host }) },
+  });
   const lines = stdout
     .trim()
     .split("\n")

@@ -1,5 +1,6 @@
 // A TLS peer on Go's crypto/tls: `go-peer CHAIN KEY ROOTS...` has each root set verify a chain by real handshakes in memory,
-// as a client and as a server, and prints a line for each: `client ok`, or `server` and why not.
+// as a client and as a server, and prints a line for each: `client ok`, or `server` and why not. With PEER_HOST the client
+// verifies that host name too.
 package main
 
 import (
@@ -30,14 +31,14 @@ func main() {
 	}
 }
 
-// verify does what crypto/tls does for a server but for its name: a leaf has a SPIFFE ID and no DNS name.
+// verify does what crypto/tls does for a server, its name only with PEER_HOST: a leaf may have a SPIFFE ID and no DNS name.
 func verify(roots *x509.CertPool) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		intermediates := x509.NewCertPool()
 		for _, certificate := range state.PeerCertificates[1:] {
 			intermediates.AddCert(certificate)
 		}
-		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, DNSName: os.Getenv("PEER_HOST")})
 		return err
 	}
 }

@@ -1,9 +1,10 @@
 //! A TLS peer on rustls: `rustls-peer CHAIN KEY ROOTS...` has each root set verify a chain by real handshakes in memory,
-//! as a client and as a server, and prints a line for each: `client ok`, or `server` and why not.
+//! as a client and as a server, and prints a line for each: `client ok`, or `server` and why not. With PEER_HOST the client
+//! verifies that host name too.
 use std::{fmt, fs, sync::Arc};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -13,10 +14,11 @@ use rustls::{
     ServerConnection, SignatureScheme,
 };
 
-/// What rustls does for a server but for its name: a leaf has a SPIFFE ID and no DNS name.
+/// What rustls does for a server, its name only with PEER_HOST: a leaf may have a SPIFFE ID and no DNS name.
 struct PathOnly {
     roots: Option<Arc<RootCertStore>>,
     provider: Arc<CryptoProvider>,
+    host: Option<ServerName<'static>>,
 }
 
 impl fmt::Debug for PathOnly {
@@ -38,6 +40,9 @@ impl ServerCertVerifier for PathOnly {
             let leaf = ParsedCertificate::try_from(end_entity)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
             verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms)?;
+            if let Some(host) = &self.host {
+                verify_server_name(&leaf, host)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -102,7 +107,8 @@ struct Holder {
 impl Holder {
     /// A client that verifies by `roots`, or whatever comes where there are none, and presents the chain.
     fn client(&self, roots: Option<Arc<RootCertStore>>) -> Result<ClientConnection, Error> {
-        let verifier = Arc::new(PathOnly { roots, provider: self.provider.clone() });
+        let host = std::env::var("PEER_HOST").ok().map(|name| ServerName::try_from(name).expect("PEER_HOST"));
+        let verifier = Arc::new(PathOnly { roots, provider: self.provider.clone(), host });
         let config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
