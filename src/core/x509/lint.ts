@@ -7,6 +7,7 @@ import { type Certificate, KEY_USAGE } from "./certificate.ts";
 import { keyIdOf } from "./keys.ts";
 import { OID } from "./oids.ts";
 import { readAgain } from "./peculiar.ts";
+import { isDnsName } from "./service-names.ts";
 
 /** `remote-leaf`: encoded and signed by an external CA. */
 export type CertificateKind = "root" | "cross-signed" | "intermediate" | "leaf" | "remote-leaf";
@@ -127,6 +128,11 @@ function leafRules(certificate: Certificate, kind: "leaf" | "remote-leaf"): Rule
     ],
     // SPIFFE X509-SVID §2.
     [/^spiffe:\/\/[^/]+\/./.test(uris[0] ?? ""), "subjectAltName: Must be a SPIFFE ID with a path"],
+    // RFC 5280 §4.2.1.6, RFC 6125 §6.4.3.
+    [
+      certificate.dnsNames.every(isDnsName),
+      "subjectAltName: Must have DNS names in lower case, a wildcard as the first of three labels",
+    ],
     // Consul's agent/connect/parsing.go (KeyId).
     [
       kind === "remote-leaf" || (subjectKeyId !== null && equal(subjectKeyId, keyIdOf(key.spki))),
@@ -165,7 +171,12 @@ async function compareReadings(certificate: Certificate): Promise<string[]> {
     extensions:
       again.extensionOids.join() !==
       certificate.extensions.map((extension) => extension.oid).join(),
-    subjectAltName: again.uris.join() !== certificate.uris.join(),
+    subjectAltName:
+      again.uris.join() !== certificate.uris.join() ||
+      // A supplied root may have any others, which have no effect.
+      (!certificate.isCa &&
+        (again.dnsNames.join() !== certificate.dnsNames.join() ||
+          again.ipAddresses.length !== certificate.ipAddresses.length)),
   };
   return Object.entries(differs)
     .filter(([, unequal]) => unequal)

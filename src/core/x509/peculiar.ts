@@ -87,6 +87,10 @@ export async function readAgain(der: Bytes) {
   const x509 = await load();
   const certificate = new x509.X509Certificate(der);
   const names = certificate.getExtension(x509.SubjectAlternativeNameExtension);
+  const named = (wanted: string) =>
+    (names?.names.toJSON() ?? [])
+      .filter(({ type }) => type === wanted)
+      .map(({ value }) => String(value));
   return {
     serial: certificate.serialNumber,
     notBefore: certificate.notBefore,
@@ -94,8 +98,8 @@ export async function readAgain(der: Bytes) {
     spki: new Uint8Array(certificate.publicKey.rawData),
     isCa: certificate.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
     extensionOids: certificate.extensions.map(({ type }) => type),
-    uris: (names?.names.toJSON() ?? [])
-      .filter(({ type }) => type === "url")
-      .map(({ value }) => value),
+    uris: named("url"),
+    dnsNames: named("dns"),
+    ipAddresses: named("ip"),
   };
 }

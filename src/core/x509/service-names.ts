@@ -66,6 +66,13 @@ export function isDnsLabel(text: string): boolean {
   return LABEL.test(text);
 }
 
+/** Whether a text is a DNS name in lower case, or a wildcard before two labels at least. */
+export function isDnsName(text: string): boolean {
+  const wildcard = text.startsWith("*.");
+  const labels = (wildcard ? text.slice(2) : text).split(".");
+  return text.length <= MAX_NAME && labels.every(isDnsLabel) && (!wildcard || labels.length >= 2);
+}
+
 /**
  * Reads a template.
  * @throws {FormatError} with the predicate of a sentence whose subject is the template

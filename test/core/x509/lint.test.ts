@@ -147,6 +147,15 @@ const EVERY_KIND: readonly Rule[] = [
 ];
 
 const LEAVES: readonly Rule[] = [
+  ...["Web", "web.", "*.web", "a.*.b", "w*.web.x", "web_1", ""].map(
+    (dnsName): Rule => [
+      `the DNS name ${JSON.stringify(dnsName)}`,
+      "leaf",
+      extensions({ names: uris([URI], true, dnsName) }),
+      "subjectAltName",
+      "Must have DNS names in lower case, a wildcard as the first of three labels",
+    ],
+  ),
   [
     "the CA flag",
     "leaf",
@@ -374,6 +383,8 @@ describe("lint()", () => {
     ["basicConstraints", () => ({ isCa: true })],
     ["extensions", (leaf) => ({ extensions: leaf.extensions.slice(1) })],
     ["subjectAltName", () => ({ uris: [`${URI}x`] })],
+    ["subjectAltName", () => ({ dnsNames: ["web"] })],
+    ["subjectAltName", () => ({ ipAddresses: [Uint8Array.of(10, 0, 0, 1)] })],
   ];
   for (const [field, change] of misread)
     it(`lint() finds a ${field} that a second reader reads otherwise`, async () => {

@@ -71,12 +71,13 @@ export const purposes = (...oids: readonly string[]): Extension =>
 export const subjectKey = (id: Uint8Array): Extension => new SubjectKeyIdentifierExtension(hex(id));
 export const authorityKey = (id: Uint8Array): Extension =>
   new AuthorityKeyIdentifierExtension(hex(id));
-export const uris = (values: readonly string[], critical = true): Extension => {
+export const uris = (
+  values: readonly string[],
+  critical = true,
+  dnsName = "localhost",
+): Extension => {
   const names: JsonGeneralName[] = values.map((value) => ({ type: "url", value }));
-  return new SubjectAlternativeNameExtension(
-    [...names, { type: "dns", value: "localhost" }],
-    critical,
-  );
+  return new SubjectAlternativeNameExtension([...names, { type: "dns", value: dnsName }], critical);
 };
 
 /** Signs a certificate; fields that `odd` omits are as in a good leaf of `by`. */

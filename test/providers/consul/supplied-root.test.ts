@@ -14,6 +14,7 @@ import {
   BOOTSTRAP,
   GOOD_EXTENSIONS,
   opensslKey,
+  readChain,
   replica,
   requireRefused,
   requireSigning,
@@ -22,7 +23,14 @@ import {
   TRUST_DOMAIN,
   webCsr,
 } from "../../core/ca/harness.ts";
-import { configuration, createTestCa, inFolder, openssl, type TestCa } from "../../fakes/ca.ts";
+import {
+  configuration,
+  createTestCa,
+  inFolder,
+  openssl,
+  opensslCsr,
+  type TestCa,
+} from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 
 let csr: string;
@@ -549,6 +557,43 @@ describe("a supplied root with name constraints", () => {
       root,
       /^The root cannot be used: name constraints of the root do not permit the DNS name ca\.example\.com, which the/,
     );
+  });
+
+  it("sign() refuses a name that the root forbids, also while that root is a retired one", async () => {
+    const root = constraint(
+      "permitted;DNS:consul,permitted;DNS:localhost,permitted;IP:10.0.0.0/255.255.0.0,permitted;IP:127.0.0.1/255.255.255.255,permitted;IP:0:0:0:0:0:0:0:1/FFFF:FFFF:FFFF:FFFF:FFFF:FFFF:FFFF:FFFF",
+    );
+    const names = { ServiceIPRanges: ["10.0.0.0/8"] };
+    const start = new Date(Date.now() + 60_000);
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(start) });
+    const supplied = { PrivateKey: root.key, RootCert: root.cert, ...names };
+    await ca.manager.configure({ ...configuration(supplied), forceWithoutCrossSigning: true });
+    const ask = (more: string) =>
+      opensslCsr(`URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web,${more}`).csr;
+    const { id } = ca.manager.require().active;
+    const check = async () => {
+      for (const [more, what] of [
+        ["DNS:web.service.consul,DNS:web", "do not permit the DNS name web"],
+        ["IP:10.1.0.1", "do not permit the IP address 10.1.0.1"],
+      ] as const)
+        await assert.rejects(ca.manager.sign(ask(more)), {
+          code: "profile_violation",
+          message: `Cannot sign leaf for "spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web": name constraints of the CA certificate ${id} ${what}`,
+        });
+      const { leaf } = readChain(
+        (await ca.manager.sign(ask("DNS:web.service.consul,IP:10.0.9.9"))).certificatePem,
+      );
+      assert.deepEqual(leaf.dnsNames, ["web.service.consul"]);
+      // A leaf without names is signed as before.
+      await requireSigning(ca.manager, csr, ca.clock.now());
+    };
+    await check();
+    await ca.manager.configure({ ...configuration(names), forceWithoutCrossSigning: true });
+    assert.notEqual(ca.manager.require().active.id, id);
+    const retired = ca.manager.require().state.roots.find((each) => each.id === id);
+    // Who has only that root verifies by its constraints; nobody does once it is abandoned.
+    if (retired?.abandoned === false) await check();
+    else assert.deepEqual((await ca.manager.sign(ask("DNS:web"))).uri.endsWith("/web"), true);
   });
 
   it("configure() refuses to leave one for a root whose subject it forbids, however that is spelled", async () => {
