@@ -7,17 +7,21 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { VAULT_LEAF_LIMITS } from "../../../providers/vault/limits.ts";
+import { maxLeafLifeMs } from "../../../src/core/ca/leaf-issuers.ts";
 import { leafLife, renewAfter, requireTtl } from "../../../src/core/ca/leaf-life.ts";
+import { isOwnLeaf } from "../../../src/core/ca/renewal-check.ts";
+import { pruneAt } from "../../../src/core/ca/root-removal.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { RequestError } from "../../../src/core/errors.ts";
 import { activeRoot } from "../../../src/core/state.ts";
-import type { Certificate } from "../../../src/core/x509/certificate.ts";
+import { type Certificate, readCertificatePem } from "../../../src/core/x509/certificate.ts";
 import {
   backdateOf,
   LOCAL_LEAF_LIMITS,
   leafValidity,
   longestLife,
 } from "../../../src/core/x509/leaf.ts";
-import { createTestCa } from "../../fakes/ca.ts";
+import { createTestCa, opensslCsr, serviceUri } from "../../fakes/ca.ts";
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -139,6 +143,29 @@ describe("leafLife()", () => {
     assert.equal(span(leaf), MINUTE + 2 * SECOND);
     const renewed = leafLife(null, LEAF_TTL, LOCAL_LEAF_LIMITS, { leaf, state });
     assert.equal(span(signed(now, renewed)), span(leaf));
+  });
+});
+
+describe("what counts the longest life", () => {
+  it("a retired root is listed, and a denylist entry lasts, for longer than any leaf lives, whatever was asked for", async () => {
+    const test = await createTestCa();
+    const csr = opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr;
+    const before = test.manager.require().active.leafTtlMaxMs;
+    const short = await test.manager.sign(csr, { ttlMs: MINUTE });
+    const long = await test.manager.sign(csr, { ttlMs: LEAF_TTL });
+    assert.ok(short.notAfter < long.notAfter);
+    assert.equal(long.notAfter.getTime() - test.clock.now().getTime(), LEAF_TTL);
+    await test.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    const snapshot = test.manager.require();
+    const retired = snapshot.state.roots.find(({ status }) => status === "retired");
+    assert.ok(retired !== undefined && retired.leafTtlMaxMs === before && before === LEAF_TTL);
+    assert.ok(pruneAt(retired, DEFAULT_POLICY) > long.notAfter);
+    assert.ok(retired.leafIssuers.every(({ leavesUntil }) => (leavesUntil ?? 0) > long.notAfter));
+    assert.ok(maxLeafLifeMs(snapshot, DEFAULT_POLICY) > LEAF_TTL);
+    assert.equal(
+      await isOwnLeaf(readCertificatePem(long.certificatePem), snapshot.state, test.clock.now()),
+      true,
+    );
   });
 });
 

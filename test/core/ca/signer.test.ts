@@ -31,6 +31,7 @@ import {
   opensslCsr,
 } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { until } from "../../fixtures/app.ts";
 import { askFor, craftCsr, csrPem, signedCsr, uriName } from "../x509/requests.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 import { makeRoot, START } from "./pool.ts";
@@ -140,6 +141,27 @@ describe("sign()", () => {
       code: "profile_violation",
       message: `SPIFFE ID in CSR from a different trust domain: other.consul, we are ${TRUST_DOMAIN}`,
     });
+  });
+
+  it("sign() gives no name that was no longer allowed when the request's turn came", async () => {
+    const { manager, clock } = await createTestCa({ bootstrap: BOOTSTRAP });
+    await manager.configure(configuration({ CSRMaxPerSecond: 4 }));
+    const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+    const { csr } = opensslCsr(`URI:${uri},DNS:web`);
+    await manager.sign(csr);
+    const before = clock.sleepers;
+    const waiting = manager.sign(csr);
+    const outcome = assert.rejects(waiting, {
+      code: "profile_violation",
+      message:
+        /it is not allowed to have the DNS name "web": its DNS names are "web\.example\.com"/,
+    });
+    await until(() => clock.sleepers > before);
+    await manager.configure(
+      configuration({ CSRMaxPerSecond: 4, ServiceDNSNames: ["{service}.example.com"] }),
+    );
+    clock.advance(300);
+    await outcome;
   });
 
   it("sign() writes each name of a request once", async () => {
