@@ -8,7 +8,7 @@ import type { Settings } from "../config/settings.ts";
 interface BannerOptions {
   readonly url: string;
   readonly meshca: Pick<Meshca, "ca" | "firstTokenFile">;
-  readonly settings: Pick<Settings, "datacenter" | "acl" | "tls" | "managementToken">;
+  readonly settings: Pick<Settings, "acl" | "tls" | "managementToken">;
 }
 
 /** The text, with its line breaks. */
@@ -35,10 +35,10 @@ export function banner({ url: listening, meshca, settings }: BannerOptions): str
       );
     paragraphs.push(...tokenParagraphs(curl, url, meshca.firstTokenFile, settings));
     const token = settings.acl === "off" ? "" : ' -H "X-Consul-Token: $CONSUL_HTTP_TOKEN"';
-    const uri = `spiffe://${trustDomain}/ns/default/dc/${settings.datacenter}/svc/web`;
-    const request = `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:${uri}"`;
+    const request =
+      "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj /";
     paragraphs.push(
-      `Get a leaf:\n  ${request} | ${curl}${token} --data-binary @- "${url}/v1/connect/ca/sign"`,
+      `Get a leaf:\n  ${request} | ${curl}${token} --data-binary @- "${url}/v1/connect/ca/sign?service=web"`,
     );
   }
   return `${paragraphs.join("\n\n")}\n\n`;
