@@ -50,7 +50,8 @@ export interface Platform extends DataFolder, LocalFiles {
   /** The runtime and its resource usage, for `/metrics`, and the host's name. @default unknown */
   readonly process?: {
     readonly runtime: string;
-    readonly hostName: string;
+    /** Null if the process is not allowed to read it. */
+    readonly hostName: string | null;
     usage(): ProcessUsage;
   };
   /** Opens the audit log. @throws {ConfigError} if the file cannot be opened */

@@ -61,10 +61,19 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
-    process: { runtime: runtimeText(), hostName: hostname(), usage: processUsage },
+    process: { runtime: runtimeText(), hostName: hostNameOrNull(), usage: processUsage },
     openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };
+}
+
+/** Null if Deno has no --allow-sys=hostname, which a server does not need. */
+function hostNameOrNull(): string | null {
+  try {
+    return hostname();
+  } catch {
+    return null;
+  }
 }
 
 /** One request over TLS to a checked address, whatever the host resolves to by then. */
