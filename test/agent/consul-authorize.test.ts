@@ -4,12 +4,37 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { NO_ACCESS_CONTROL } from "../../src/agent/consul-api/caller-rights.ts";
+import type { ConsulApiOptions } from "../../src/agent/consul-api/options.ts";
+import { ConsulApi } from "../../src/agent/consul-api/routes.ts";
+import { MutableSource } from "../../src/client/source.ts";
 import { configuration, trustDomain } from "../fakes/ca.ts";
+import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 import { createTestApp, settle, type TestApp } from "../fixtures/app.ts";
 import { type Guarded, guarded } from "../fixtures/guarded.ts";
+import { tableOf } from "../fixtures/tables.ts";
 import { type ConsulAgent, consulAgent } from "./consul-agent.ts";
 import { createTestSet, KeepingLog } from "./workload-set.ts";
 
+/** Of an agent that nobody asks. */
+const NO_AGENT: ConsulApiOptions = {
+  set: { workloads: [], bundle: new MutableSource() },
+  contact: { reachable: null, lostAt: null, problem: null },
+  rights: NO_ACCESS_CONTROL,
+  openLeaf: () => {
+    throw new Error("No leaf is asked for");
+  },
+  defaultPolicy: () => "allow",
+  defaultIntentionPolicy: null,
+  datacenter: null,
+  nodeName: "node-1",
+  version: "1.2.3",
+  overSocket: false,
+  clock: createFakeClock(),
+  random: systemRandom,
+  log: new KeepingLog(),
+  metrics: { refused: () => undefined },
+};
 const AUTHORIZE = "/v1/agent/connect/authorize";
 const ROOTS = "/v1/agent/connect/ca/roots";
 const SELF = "/v1/agent/self";
@@ -310,6 +335,18 @@ describe("GET /v1/agent/self", () => {
 });
 
 describe("the agent's Consul API", () => {
+  it("has the routes of docs/http-api.md, and no others", async () => {
+    const { roots, own } = new ConsulApi(NO_AGENT);
+    const routes = [roots, ...own].flatMap(({ path, methods }) =>
+      Object.keys(methods).map((method) => `${method} ${path}`),
+    );
+    const rows = tableOf("Routes of the agent").map(
+      ([method = "", path = ""]) => `${method} ${path}`,
+    );
+    assert.deepEqual(new Set(rows), new Set(routes));
+    assert.equal(rows.length, routes.length);
+  });
+
   it("answers OPTIONS, 405 to HEAD and unknown paths as Consul, and no web page", async () => {
     const agent = await consulAgent(await createTestApp());
     const send = async (
