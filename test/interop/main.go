@@ -91,6 +91,11 @@ func jwt(key *ecdsa.PrivateKey, claims map[string]any) string {
 }
 
 func main() {
+	if os.Args[1] == "agent" {
+		agentAPI(os.Args[2], os.Args[3])
+		fmt.Println("done")
+		return
+	}
 	address := os.Args[1]
 	nobody := client(address, "")
 
