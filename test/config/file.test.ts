@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
+import { CONSUL_CONFIG_NAMES, parseConsulConfig } from "../../providers/consul/config.ts";
 import { type ConfigFile, readConfigFile } from "../../src/config/file.ts";
 import { CONSUL_AGENT_KEYS } from "../../src/consul/agent-keys.ts";
 import { ConfigError } from "../../src/core/errors.ts";
@@ -420,6 +420,25 @@ describe("readConfigFile() of HCL", () => {
     );
     assert.deepEqual(readHcl(JSON.stringify(json)), read(json));
     assert.deepEqual(readHcl(""), read({}));
+  });
+
+  it("readConfigFile() reads the names of services, one or several", () => {
+    const namesOf = (list: string) => {
+      const { bootstrap } = readHcl(
+        `connect { ca_config { service_dns_names = ${list}, service_ip_ranges = ["10.0.0.0/8"] } }`,
+      );
+      const { serviceDnsNames, serviceIpRanges } = parseConsulConfig(bootstrap?.config ?? null);
+      assert.deepEqual(
+        serviceIpRanges.map(({ text }) => text),
+        ["10.0.0.0/8"],
+      );
+      return serviceDnsNames.map(({ text }) => text);
+    };
+    assert.deepEqual(namesOf('["{service}", "{service}.x"]'), ["{service}", "{service}.x"]);
+    // A list of one is read as what is in it, as by Consul.
+    assert.deepEqual(namesOf('["{service}"]'), ["{service}"]);
+    assert.deepEqual(namesOf('"{service}"'), ["{service}"]);
+    assert.deepEqual(namesOf("[]"), []);
   });
 
   it("readConfigFile() reads heredocs, as in a certificate of the first configuration", () => {
