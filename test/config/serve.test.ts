@@ -543,7 +543,7 @@ describe("meshca", () => {
     for (const args of [[], ["server"], ["serve", "--port", "1"]]) {
       const { status, stdout, stderr } = meshca(...args);
       assert.deepEqual([status, stdout], [64, ""], args.join(" "));
-      assert.match(stderr, /^Usage: meshca serve \[--workers N\]\n/);
+      assert.match(stderr, /^Usage: meshca serve \[--workers N\]\n/m);
     }
   });
 

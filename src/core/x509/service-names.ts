@@ -92,11 +92,11 @@ export function readDnsTemplate(text: string): DnsTemplate {
     throw new FormatError("must have {service} once, as a label of its own between dots");
   if (labels.slice(0, -1).some(has("trust_domain")) || !isWholeOrAbsent(labels.at(-1)))
     throw new FormatError(
-      "has {trust_domain} elsewhere than at its end: it stands for several labels, and must be the last",
+      "has {trust_domain} elsewhere than at its end: it stands for several labels, and must be the last label",
     );
   if (wildcard && labels.length < 2)
     throw new FormatError('must have at least two labels after "*."');
-  // A placeholder has one character at least, a trust domain three: "a.b".
+  // Every value has one character at least.
   const shortest = labels.map((label) =>
     label.reduce((sum, part) => sum + ("text" in part ? part.text.length : 1), 0),
   );
