@@ -70,6 +70,21 @@ export const CONSUL_API: readonly Mutant[] = [
       "agent/consul-leaf",
     ],
   ),
+  ...guardsOf(
+    "src/compose/local-agent.ts",
+    [
+      "keys on the port of a server with access control",
+      'return acl === "off" && isLocal',
+      "return acl !== null && isLocal",
+      "http/agent-routes",
+    ],
+    [
+      "keys on the port of a server behind a proxy",
+      "plainHttp === null && hosts === null",
+      "plainHttp !== undefined",
+      "http/agent-routes",
+    ],
+  ),
   ...guardsOf("src/agent/consul-api/served-leaf.ts", [
     "an index that grows with each leaf",
     "const index = Math.max(now, (this.#last?.index ?? 0) + 1);",

@@ -27,15 +27,13 @@ export class AgentRoots {
   async answer({ request, query, environment }: Call): Promise<RouteResponse> {
     const { bundle } = this.#options.set;
     const { index, givenWaitMs, pretty } = query();
+    environment.holdOpen?.();
     const isKnown = () => bundle.current !== null;
     await this.#waits.until([bundle], isKnown, givenWaitMs ?? FIRST_MS, request.signal);
     // An index ahead of ours is answered at once: after a lost write its client would wait in vain.
     const isNew = () => bundle.current !== null && BigInt(bundle.current.index) !== index;
     const waited = index !== null && !isNew();
-    if (waited) {
-      environment.holdOpen?.();
-      await this.#waits.until([bundle], isNew, givenWaitMs, request.signal);
-    }
+    if (waited) await this.#waits.until([bundle], isNew, givenWaitMs, request.signal);
     const { current } = bundle;
     if (current === null) throw this.#missing();
     const hit = this.#warm && !waited;
