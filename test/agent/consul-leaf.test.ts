@@ -502,15 +502,16 @@ describe("what the agent keeps of leaves that its configuration does not have", 
     const server = await createTestApp();
     const agent = await consulAgent(server);
     const before = await leafOf(agent, "web");
-    const waiting = leafOf(agent, `web?index=${before.ModifyIndex}&wait=5m`);
+    const waiting = leafOf(agent, `web?index=${before.ModifyIndex}&wait=13h`);
     await settle();
     await server.manager.configure(configuration({ PrivateKeyType: "ec", PrivateKeyBits: 384 }));
     let over = false;
     void waiting.finally(() => {
       over = true;
     });
-    for (let second = 0; second < 60 && !over; second++) {
-      server.clock.advance(1000);
+    // The window of a root change is at most a sixth of 72 hours.
+    for (let minute = 0; minute < 720 && !over; minute++) {
+      server.clock.advance(60_000);
       await settle();
     }
     const leaf = await waiting;
