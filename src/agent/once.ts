@@ -42,18 +42,21 @@ export async function getOnce(
   );
   const folders = foldersOf({ settings, connection, identities, metrics, clock, log });
   const closing = new AbortController();
-  const end = AbortSignal.any([signal, closing.signal]);
-  const deadline = clock.now().getTime() + settings.onceTimeoutMs;
+  const ended = AbortSignal.any([signal, closing.signal]);
+  let isLate = false;
+  const limit = clock.sleep(settings.onceTimeoutMs, ended).then(() => {
+    isLate = true;
+  });
+  const parts = { connection, identities, folders };
   try {
     for (const { folder } of folders) await folder.start();
     void connection.roots.start();
     for (const identity of identities) void identity.start();
     for (;;) {
-      const outcome = await stateOf(connection, identities, folders);
+      const outcome = await stateOf(parts, limit);
       if (outcome !== null) return outcome;
-      if (end.aborted || clock.now().getTime() >= deadline)
-        return { kind: "late", reasons: missing(connection, identities, folders) };
-      await clock.sleep(LOOK_MS, end);
+      if (isLate) return { kind: "late", reasons: missing(parts) };
+      await Promise.race([limit, clock.sleep(LOOK_MS, ended)]);
     }
   } finally {
     closing.abort();
@@ -63,13 +66,16 @@ export async function getOnce(
   }
 }
 
-type Folders = ReturnType<typeof foldersOf>;
+interface Parts {
+  readonly connection: Connection;
+  readonly identities: readonly Identity[];
+  readonly folders: ReturnType<typeof foldersOf>;
+}
 
-/** The outcome if it is known already, or null. */
+/** The outcome if it is known already, or null. @param limit resolves at the time limit. */
 async function stateOf(
-  { roots }: Connection,
-  identities: readonly Identity[],
-  folders: Folders,
+  { connection: { roots }, identities, folders }: Parts,
+  limit: Promise<void>,
 ): Promise<OnceOutcome | null> {
   for (const kind of ["refused", "rejected"] as const) {
     const failures = identities.flatMap(({ failure, svid }) =>
@@ -78,18 +84,16 @@ async function stateOf(
     if (failures.length > 0) return { kind, reasons: [...new Set(failures)] };
   }
   if (roots.current === null || identities.some(({ svid }) => svid.current === null)) return null;
-  await Promise.all(folders.map(({ folder }) => folder.settled()));
-  if (folders.some(({ folder }) => folder.problem !== null)) return null;
+  // A command may run for longer than there is time.
+  const settled = Promise.all(folders.map(({ folder }) => folder.settled()));
+  const isSettled = await Promise.race([limit.then(() => false), settled.then(() => true)]);
+  if (!isSettled || folders.some(({ folder }) => folder.problem !== null)) return null;
   const reasons = folders.flatMap(({ folder: { hookProblem } }) => hookProblem ?? []);
   return { kind: reasons.length === 0 ? "ok" : "hook", reasons };
 }
 
 /** What is not there at the time limit. */
-function missing(
-  { roots, pool }: Connection,
-  identities: readonly Identity[],
-  folders: Folders,
-): string[] {
+function missing({ connection: { roots, pool }, identities, folders }: Parts): string[] {
   const found = [
     ...(roots.current === null ? [roots.problem ?? pool.problem ?? "The roots are not known"] : []),
     ...identities.flatMap(({ svid, problem, service }) =>
@@ -99,5 +103,6 @@ function missing(
     ),
     ...folders.flatMap(({ folder: { problem } }) => problem ?? []),
   ];
-  return [...new Set(found)];
+  // Only a command can still be running.
+  return found.length > 0 ? [...new Set(found)] : ["A command after a change did not end in time"];
 }

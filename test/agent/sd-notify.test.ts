@@ -14,6 +14,8 @@ import { notifierOf, ServiceNotifier } from "../../src/agent/sd-notify.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
+import { inAgentFolder, startAgent } from "../fixtures/agent.ts";
+import { startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
 import { until } from "../redis/server.ts";
 
@@ -117,6 +119,30 @@ for (const runtime of ["bun", "node", "deno"] as const)
       );
     });
   });
+
+describe("systemd and an agent", { skip: noPython }, () => {
+  it("is ready when everything is served, and stops", { timeout: 60_000 }, () =>
+    inAgentFolder(async (folder) => {
+      const server = await startServer();
+      const address = join(folder, "notify");
+      const messages = await received(address, async (soFar) => {
+        const agent = await startAgent(
+          ["--server", server.url, "--service", "web", "--socket", join(folder, "s")],
+          { environment: { NOTIFY_SOCKET: address } },
+        );
+        await until(() => soFar.some((message) => message.startsWith("READY=1")));
+        await agent.stop();
+      });
+      assert.match(messages[0] ?? "", /^STATUS=Not ready: agent: starting/);
+      assert.equal(
+        messages.filter((message) => message === "READY=1\nSTATUS=Serving 1 identity").length,
+        1,
+      );
+      assert.equal(messages.at(-1), "STOPPING=1\nSTATUS=Stopping");
+      await server.stop();
+    }),
+  );
+});
 
 describe("notifierOf()", () => {
   const ids = { pid: 10, ppid: 9, isBun: false };
