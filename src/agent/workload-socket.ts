@@ -22,7 +22,9 @@ import { LineLimit } from "./line-limit.ts";
 import { protocol, SECRET_DISCOVERY, serviceOfEncoded, WORKLOAD_API } from "./proto.ts";
 import { MAX_REQUEST_BYTES } from "./sds/messages.ts";
 import { SecretDiscovery } from "./sds/service.ts";
+import { AuthorityFilter } from "./socket/authority-filter.ts";
 import { type Endpoint, endpointUri, readEndpoint } from "./socket/endpoint.ts";
+import { FilteredSocket } from "./socket/filtered-socket.ts";
 import { UnixListener } from "./socket/unix-listener.ts";
 import type { WorkloadSet } from "./workload.ts";
 import { WorkloadApi } from "./workload-api/service.ts";
@@ -87,7 +89,7 @@ export class WorkloadSocket {
       socket.once("close", () => this.#connections.delete(socket));
       // A client that is gone is no error.
       socket.on("error", () => socket.destroy());
-      this.#connector.injectConnection(socket);
+      this.#connector.injectConnection(new FilteredSocket(socket, new AuthorityFilter()));
     });
     this.#server.maxConnections = MAX_STREAMS;
   }
