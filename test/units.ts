@@ -29,7 +29,12 @@ const FILES = [
   "agent/consul-authorize.test.ts",
   "agent/consul-leaf.test.ts",
   "agent/listener.test.ts",
+  "agent/hostile-clients.test.ts",
   "agent/local-request.test.ts",
+  "agent/sds.test.ts",
+  "agent/sds-rest.test.ts",
+  "agent/unix-socket.test.ts",
+  "agent/workload-api.test.ts",
 ];
 
 /** What does not run there, and why. */

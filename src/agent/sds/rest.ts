@@ -27,11 +27,6 @@ export interface SdsRestOptions {
   readonly log: Log;
   readonly metrics: AgentMetrics;
   readonly clock: Pick<Clock, "now">;
-  /**
-   * Why secrets are not served to any caller now, as a text for it; null if they are. The route
-   * itself asks nobody for a token, since Envoy sends none.
-   */
-  readonly refusal?: () => string | null;
 }
 
 /** A refusal: its status, a fixed word for the metric, a text for the caller. */
@@ -72,8 +67,11 @@ const TOO_LARGE = new Refusal(
   `The body of a discovery request may have ${MAX_REQUEST_BYTES} octets`,
 );
 
-/** The route as an app to be mounted at the root of a listener. */
-export function sdsRestRoute({ set, log, metrics, clock, refusal }: SdsRestOptions): Hono {
+/**
+ * The route as an app to be mounted at the root of a listener, which decides who may call it: Envoy
+ * sends no token.
+ */
+export function sdsRestRoute({ set, log, metrics, clock }: SdsRestOptions): Hono {
   const state = new WorkloadState(set, clock);
   const lines = new LineLimit(log, clock);
   const refuse = (context: Context, { message, status, reason }: Refusal) => {
@@ -81,8 +79,6 @@ export function sdsRestRoute({ set, log, metrics, clock, refusal }: SdsRestOptio
     return context.text(message, status, NO_STORE);
   };
   const discover = async (context: Context): Promise<Response> => {
-    const why = refusal?.() ?? null;
-    if (why !== null) throw new Refusal(403, "not-allowed", why);
     const request = await readRequest(context.req.raw);
     const { secrets, version } = answer(state, request);
     if (request.errorDetail.message !== "") {
