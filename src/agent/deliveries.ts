@@ -116,15 +116,15 @@ export function foldersOf({
   DeliveriesOptions,
   "settings" | "connection" | "identities" | "metrics" | "clock" | "log"
 >): { readonly name: string; readonly folder: CredentialFolder }[] {
-  return settings.folders.flatMap(({ path, identity, mode, owner, group, onChange }) => {
+  return settings.folders.flatMap(({ identity, onChange, ...where }) => {
     const workload = identities[identity];
     if (workload === undefined) return [];
     const hook = onChange === null ? null : hookOf(onChange, clock);
     const folder = new CredentialFolder({
-      ...{ path, mode, owner, group, workload, bundle: connection.roots },
-      ...{ onChange: hook, metrics, clock, log },
+      ...where,
+      ...{ workload, bundle: connection.roots, onChange: hook, metrics, clock, log },
     });
-    return [{ name: path, folder }];
+    return [{ name: where.path, folder }];
   });
 }
 

@@ -4,7 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -72,6 +79,32 @@ for (const runtime of AGENT_RUNTIMES)
           assert.equal(uriOf(join(folder, name)), `/ns/default/dc/dc1/svc/${name}`);
           assert.ok(existsSync(join(folder, `${name}.ran`)));
         }
+      }),
+    );
+
+    it("writes a folder that others may write to only if it is shared", { timeout: 60_000 }, () =>
+      inAgentFolder(async (folder) => {
+        const volume = join(folder, "volume");
+        mkdirSync(volume);
+        chmodSync(volume, 0o777);
+        const config = join(folder, "agent.json");
+        const once = (shared: boolean) => {
+          writeFileSync(
+            config,
+            JSON.stringify({
+              servers: [server.url],
+              identities: [{ service: "web" }],
+              folders: [{ path: volume, shared }],
+            }),
+          );
+          return runAgent(["--once", "--config", config], { runtime });
+        };
+        const refused = await once(false);
+        assert.equal(refused.code, 78);
+        assert.match(refused.stderr, /^Credential folder .*volume" can be replaced by other users/);
+        const { code, stderr } = await once(true);
+        assert.deepEqual([code, stderr], [0, ""]);
+        assert.equal(uriOf(volume), "/ns/default/dc/dc1/svc/web");
       }),
     );
 
