@@ -6,6 +6,27 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const CONSUL_API: readonly Mutant[] = [
   ...guardsOf(
+    "src/config/agent-checks.ts",
+    [
+      "plain HTTP of the agent beyond loopback",
+      'if (url.startsWith("http:"))',
+      'if (url === "http:")',
+      "config/agent-settings",
+    ],
+    [
+      "the first contact of the agent without verification",
+      "else if (caFile === null && caPin === null)",
+      'else if (url === "")',
+      "config/agent-settings",
+    ],
+    [
+      "the loopback addresses of the agent's settings",
+      "if (!isLoopback(address.host))",
+      'if (address.host === "")',
+      "config/agent-settings",
+    ],
+  ),
+  ...guardsOf(
     "src/agent/local-request.ts",
     [
       "the Host of the agent's listener",
