@@ -31,6 +31,8 @@ const FILES = [
   "agent/listener.test.ts",
   "agent/hostile-clients.test.ts",
   "agent/local-request.test.ts",
+  "agent/many-streams.test.ts",
+  "agent/reflection.test.ts",
   "agent/sds.test.ts",
   "agent/sds-rest.test.ts",
   "agent/unix-socket.test.ts",

@@ -14,23 +14,34 @@ import {
 } from "@grpc/proto-loader";
 
 export const WORKLOAD_API = "SpiffeWorkloadAPI";
+export const REFLECTION = "grpc.reflection.v1.ServerReflection";
 export const SECRET_DISCOVERY = "envoy.service.secret.v3.SecretDiscoveryService";
 
 const FOLDERS = ["proto/", "proto/envoy/"];
-const FILES = ["workload.proto", "sds.proto", "tls.proto"];
+const FILES = ["workload.proto", "sds.proto", "tls.proto", "reflection.proto"];
 
 /** Read on first use: about 30 ms, which a program that serves no socket does not spend. */
 let loaded: PackageDefinition | null = null;
 
-/** Every service and message, by its full name. */
+/** Every service and message, by its full name; their fields have names in camelCase. */
 export function protocol(): PackageDefinition {
-  loaded ??= loadSync(FILES, {
+  loaded ??= load(false);
+  return loaded;
+}
+
+/** The same with the fields' names of the files, for those who read the schema. */
+export function schema(): PackageDefinition {
+  return load(true);
+}
+
+function load(keepCase: boolean): PackageDefinition {
+  return loadSync(FILES, {
     includeDirs: FOLDERS.map((folder) => fileURLToPath(new URL(folder, import.meta.url))),
     defaults: true,
     oneofs: true,
     bytes: Buffer,
+    keepCase,
   });
-  return loaded;
 }
 
 /**

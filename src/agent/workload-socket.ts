@@ -11,7 +11,6 @@ import {
   ServerCredentials,
   setLogVerbosity,
 } from "@grpc/grpc-js";
-import { ReflectionService } from "@grpc/reflection";
 import { errorCode } from "../config/file-errors.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
@@ -19,7 +18,8 @@ import type { Log } from "../core/ports/log.ts";
 import { Admission, MAX_STREAMS } from "./admission.ts";
 import type { AgentMetrics } from "./agent-metrics.ts";
 import { LineLimit } from "./line-limit.ts";
-import { protocol, SECRET_DISCOVERY, serviceOfEncoded, WORKLOAD_API } from "./proto.ts";
+import { SECRET_DISCOVERY, serviceOfEncoded, WORKLOAD_API } from "./proto.ts";
+import { Reflection } from "./reflection.ts";
 import { MAX_REQUEST_BYTES } from "./sds/messages.ts";
 import { SecretDiscovery } from "./sds/service.ts";
 import { AuthorityFilter } from "./socket/authority-filter.ts";
@@ -184,7 +184,6 @@ function createGrpcServer(workloadApi: WorkloadApi, sds: SecretDiscovery): Serve
   });
   server.addService(serviceOfEncoded(WORKLOAD_API), workloadApi.handlers);
   server.addService(serviceOfEncoded(SECRET_DISCOVERY), sds.handlers);
-  const services = [WORKLOAD_API, SECRET_DISCOVERY];
-  new ReflectionService(protocol(), { services }).addToServer(server);
+  new Reflection([WORKLOAD_API, SECRET_DISCOVERY]).addTo(server);
   return server;
 }

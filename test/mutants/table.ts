@@ -11,6 +11,7 @@ import type { Mutant } from "./mutant.ts";
 import { PROVIDERS } from "./providers.ts";
 import { SIGNING } from "./signing.ts";
 import { STORED } from "./stored.ts";
+import { WORKLOADS } from "./workloads.ts";
 
 export const MUTANTS: readonly Mutant[] = [
   ...SIGNING,
@@ -21,4 +22,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...EDGE,
   ...CONSUL_API,
   ...PROVIDERS,
+  ...WORKLOADS,
 ];
