@@ -3,6 +3,7 @@
  * @module
  */
 import type { ServerNames } from "../core/x509/leaf.ts";
+import { isMappedIpv4 } from "../core/x509/service-names.ts";
 import { ipOctets, isUnspecifiedAddress } from "../net/ip.ts";
 import type { Settings } from "./settings.ts";
 
@@ -21,7 +22,12 @@ export function reservedNames(
     ...(advertised === null ? [] : [advertised.host]),
     ...(hosts ?? []),
     ...addresses.map((address) => address.replace(/:\d+$/, "")),
-  ].map((host) => host.replace(/^\[|\]$/g, "").toLowerCase());
+  ].map((host) =>
+    host
+      .replace(/^\[|\]$/g, "")
+      .replace(/\.$/, "")
+      .toLowerCase(),
+  );
   const dnsNames = new Set(own?.dnsNames);
   const ipAddresses = [...(own?.ipAddresses ?? [])];
   for (const host of new Set(others)) {
@@ -29,5 +35,7 @@ export function reservedNames(
     if (octets === null) dnsNames.add(host);
     else if (!isUnspecifiedAddress(host)) ipAddresses.push(octets);
   }
-  return { dnsNames: [...dnsNames], ipAddresses };
+  // A client that connects to an IPv4 address mapped into IPv6 reaches the server by the IPv4 one.
+  const plain = ipAddresses.map((octets) => (isMappedIpv4(octets) ? octets.slice(12) : octets));
+  return { dnsNames: [...dnsNames], ipAddresses: plain };
 }

@@ -45,6 +45,22 @@ describe("reservedNames()", () => {
       assert.ok(found.includes(name), `${name} of ${found}`);
   });
 
+  it("has an IPv4 address that a setting names in the form of IPv6, and a name with the root's dot", () => {
+    const mapped = (last: number) => `[::ffff:10.0.0.${last}]`;
+    const found = reserved(
+      {
+        MESHCA_TLS: "self",
+        MESHCA_LISTEN: "ca.example.com.:8501",
+        MESHCA_HOSTS: mapped(6),
+        MESHCA_ADVERTISE: `${mapped(7)}:8501`,
+        MESHCA_TLS_NAMES: "::ffff:10.0.0.8",
+      },
+      [`${mapped(9)}:8501`],
+    );
+    for (const name of ["10.0.0.6", "10.0.0.7", "10.0.0.8", "10.0.0.9", "ca.example.com"])
+      assert.ok(found.includes(name), `${name} of ${found}`);
+  });
+
   it("has what the live replicas advertise, and nothing for an unspecified address", () => {
     assert.deepEqual(
       reserved({ MESHCA_LISTEN: "0.0.0.0:8500", MESHCA_PLAIN_HTTP: "behind-proxy" }, [
