@@ -42,7 +42,8 @@ export class UnixListener {
 
   /**
    * Binds the socket under a name of its own with mode 0600, gives it its group and mode, and then
-   * its name. @throws {ConfigError} if the path is in use, or its folder is not safe.
+   * its name. If it throws, the server does not listen.
+   * @throws {ConfigError} if the path is in use, or its folder is not safe
    */
   async listen(): Promise<void> {
     const { path, mode, group } = this.#options;
@@ -58,6 +59,8 @@ export class UnixListener {
       linkSync(own, path);
     } catch (error) {
       this.#file = null;
+      // It listens already, and nobody would find it without its name.
+      this.#server.close();
       throw error instanceof ConfigError ? error : failure(path, error);
     } finally {
       removeFile(own);
