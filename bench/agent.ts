@@ -22,7 +22,9 @@ const ROUNDS = 3;
 /** As many as one agent has open at a time. */
 const CONNECTIONS = 32;
 const NODE = join(import.meta.dir, "../node_modules/.bin/node");
-const RUNTIMES = { Bun: [process.execPath], "Node 24": [NODE] } as const;
+/** Without a bound Node lets its young generation grow before it collects. */
+const SMALL = "--max-semi-space-size=2";
+const RUNTIMES = { Bun: [process.execPath], [`Node 24 ${SMALL}`]: [NODE, SMALL] };
 
 const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
 try {

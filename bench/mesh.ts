@@ -13,11 +13,13 @@ import { rotate, untilWaiting } from "./watching.ts";
 
 /** What the agents of one process report. Times in milliseconds since 1970. */
 export interface MeshReport {
-  /** When each agent had the new roots, and when its new leaf. */
+  /** When the new roots arrived at each agent, and when it had its new leaf. */
   readonly rootsAt: number[];
   readonly leafAt: number[];
   /** The window that came with the roots, in milliseconds. */
   readonly windows: number[];
+  /** The most that a leaf came after its agent's window, in milliseconds. */
+  readonly late: number;
   /** How many leaves came to their end, and how many requests failed. */
   readonly expired: number;
   readonly failed: number;
@@ -85,10 +87,10 @@ function figuresOf(
       most: null,
       unit: "ms",
     },
-    "last new leaf, from the answer": {
-      value: ((leafAt.at(-1) ?? Number.NaN) - changedAt) / 1000,
-      most: window / 1000 + 1,
-      unit: "s",
+    "new leaf after the agent's window": {
+      value: Math.max(...reports.map(({ late }) => late)),
+      most: 1000,
+      unit: "ms",
     },
     "leaves past their end": { value: sum("expired"), most: 0, unit: "" },
     "failed requests": { value: sum("failed"), most: null, unit: "" },
