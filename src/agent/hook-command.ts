@@ -133,8 +133,8 @@ export class HookCommand implements Hook {
 }
 
 /**
- * Nothing of the agent's own environment: it may have tokens. The names do not begin with those of the
- * settings, which `meshca` reads from its environment.
+ * Nothing of the agent's own environment: it may have tokens. The server ignores names with
+ * MESHCA_HOOK_, so that the command may be one of meshca's own.
  */
 function environmentOf({ folder, spiffeId, service, files }: Delivered): Record<string, string> {
   return {

@@ -139,13 +139,14 @@ export function readSettings(
 }
 
 /**
- * The variables that begin with MESHCA_, without those of the agent. An empty one counts as not given.
+ * The variables that begin with MESHCA_, without those of the agent and of the commands that it starts.
+ * An empty one counts as not given.
  */
 function givenSettings(environment: Given): Record<string, string> {
   return Object.fromEntries(
     Object.entries(environment).flatMap(([name, value]): [string, string][] =>
       name.startsWith("MESHCA_") &&
-      !name.startsWith("MESHCA_AGENT_") &&
+      !/^MESHCA_(?:AGENT|HOOK)_/.test(name) &&
       value !== undefined &&
       value !== ""
         ? [[name, value]]

@@ -49,6 +49,7 @@ const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for 
 describe("readSettings()", () => {
   it("leaves the variables of the agent to the agent", () => {
     assert.deepEqual(read({ MESHCA_AGENT_LISTEN: "x", MESHCA_AGENT_ZZZ: "1" }), read({}));
+    assert.deepEqual(read({ MESHCA_HOOK_SERVICE: "web" }), read({}));
   });
 
   it("readSettings() reads IPv6 hosts that auth methods may contact in the spelling of URLs", () => {

@@ -19,6 +19,7 @@ import type { Step } from "../../providers/vault/plan.ts";
 import { CONFIG_FIELDS } from "../../src/acl/auth-methods.ts";
 import { DEFAULT_MAX_TOKENS } from "../../src/acl/login-quota.ts";
 import { NAMED, WHOLE } from "../../src/acl/rules.ts";
+import { FILE, trustBundleName } from "../../src/agent/files/content.ts";
 import { AgentPrometheus } from "../../src/agent/prometheus.ts";
 import { type AgentParts, statusLines } from "../../src/agent/status.ts";
 import { MutableSource } from "../../src/client/source.ts";
@@ -415,6 +416,9 @@ describe("docs/operations.md", () => {
 });
 
 const WORKLOADS = readText("docs/workloads.md");
+const HOOK_VARIABLES = [
+  ...readText("src/agent/hook-command.ts").matchAll(/^ +(SPIFFE_\w+|MESHCA_HOOK_\w+): /gm),
+].map(([, name = ""]) => name);
 
 describe("docs/workloads.md", () => {
   const settings = rowsOf(sectionOf(WORKLOADS, "Settings"));
@@ -463,6 +467,24 @@ describe("docs/workloads.md", () => {
       /```hcl\n(.*?)```/s.exec(sectionOf(WORKLOADS, "Configuration file")) ?? [];
     const { identities, folders } = agentSettings({ MESHCA_AGENT_CONFIG: "agent.hcl" }, example);
     assert.deepEqual([identities.length, folders.length], [2, 2]);
+  });
+
+  it("has each file of a credential folder, and no other", () => {
+    const names = [...Object.values(FILE), trustBundleName("<trust domain>")];
+    const [section = ""] = sectionOf(WORKLOADS, "Files").split("\n### ");
+    const documented = rowsOf(section).map(([name = ""]) => codeIn(name)[0] ?? "");
+    assert.deepEqual(inOrder(documented), inOrder(names));
+  });
+
+  it("has configurations of folders that are accepted", () => {
+    const blocks = [...sectionOf(WORKLOADS, "Files").matchAll(/^```hcl\n(.*?)^```$/gms)];
+    assert.ok(blocks.length > 5);
+    for (const [, block = ""] of blocks)
+      assert.equal(agentSettings({ MESHCA_AGENT_CONFIG: "agent.hcl" }, block).folders.length, 1);
+  });
+
+  it("has each variable of a hook's command, and no other", () => {
+    assert.deepEqual(inOrder(namesIn(WORKLOADS, "Commands and signals")), inOrder(HOOK_VARIABLES));
   });
 
   const svid = new MutableSource<X509Svid>();
@@ -555,14 +577,11 @@ describe("all documents", () => {
   });
 
   it("name only settings that exist", () => {
+    const known = new Set([...SETTING_NAMES, ...AGENT_SETTING_NAMES, ...HOOK_VARIABLES]);
+    for (const name of ["MESHCA_MAX_AGE", "MESHCA_LIMITS"]) known.add(name);
     for (const file of ["README.md", ".github/SECURITY.md", ...DOCUMENTS])
       for (const [name] of readText(file).matchAll(/MESHCA_[A-Z]+(?:_[A-Z]+)*(?!\w)/g))
-        assert.ok(
-          [...SETTING_NAMES, ...AGENT_SETTING_NAMES, "MESHCA_MAX_AGE", "MESHCA_LIMITS"].includes(
-            name,
-          ),
-          `${file}: ${name}`,
-        );
+        assert.ok(known.has(name), `${file}: ${name}`);
   });
 
   it("are reachable from README.md", () => {
