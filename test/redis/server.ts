@@ -64,8 +64,18 @@ export interface RedisServerOptions {
 
 /** Starts a server and waits until it answers. */
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
+  if (options.port !== undefined) return startOn(options.port, options);
+  for (let tries = 1; ; tries++)
+    try {
+      return await startOn(await freePort(), options);
+    } catch (error) {
+      // Another process of the tests took the port, or the one of the cluster's bus.
+      if (tries === 3) throw error;
+    }
+}
+
+async function startOn(port: number, options: RedisServerOptions): Promise<RedisServer> {
   const { config = [], program = "redis-server", tls } = options;
-  const port = options.port ?? (await freePort());
   const folder = mkdtempSync(join(tmpdir(), "meshca-redis-"));
   const file = join(folder, "redis.conf");
   const listen = tls === undefined ? [`port ${port}`] : ["port 0", `tls-port ${port}`];
@@ -106,7 +116,13 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     }
     throw new Error(`${program} does not answer`);
   };
-  await answers();
+  try {
+    await answers();
+  } catch (error) {
+    admin.disconnect();
+    child.kill("SIGKILL");
+    throw error;
+  }
   const ended = () =>
     child.exitCode !== null || child.signalCode !== null
       ? Promise.resolve()
