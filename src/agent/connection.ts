@@ -47,6 +47,8 @@ export class Connection {
   readonly roots: RootsSource;
   /** The agent's own; null if it has neither a token nor a login. */
   readonly credentials: Credentials | null;
+  /** Whether every server proves by TLS that it is one. */
+  readonly areVerified: boolean;
   readonly #options: ConnectionOptions;
   readonly #alarms: Alarms;
 
@@ -61,6 +63,8 @@ export class Connection {
       pin: caPin === null ? null : `sha256:${caPin}`,
       datacenter,
     });
+    const areHttps = servers.every((server) => new URL(server).protocol === "https:");
+    this.areVerified = trust.canVerify && areHttps;
     const transport = new NodeTransport();
     this.pool = new ServerPool({ servers, trust, transport, clock, random, log });
     this.api = new CaApi(this.pool);

@@ -58,7 +58,9 @@ export class ConsulListener {
     const set = { workloads: identities, bundle: connection.roots };
     this.#isSocket = "path" in listen;
     this.#log = log;
-    this.#rights = new CallerRights({ pool: connection.pool, clock, random });
+    this.#rights = new CallerRights({
+      ...{ pool: connection.pool, areVerified: connection.areVerified, clock, random },
+    });
     this.#app = consulAgentApp({
       ...{ set, contact: connection.pool, rights: this.#rights, openLeaf: connection.openLeaf },
       defaultPolicy: () => connection.roots.defaultPolicy ?? "deny",

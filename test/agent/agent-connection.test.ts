@@ -9,6 +9,11 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { Connection } from "../../src/agent/connection.ts";
+import { readAgentSettings } from "../../src/config/agent-settings.ts";
+import { systemClock } from "../../src/entry/system.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
 import { type AgentProcess, inAgentFolder, runAgent, startAgent } from "../fixtures/agent.ts";
 import { startServer } from "../fixtures/process.ts";
 import { freePort, until } from "../redis/server.ts";
@@ -64,6 +69,26 @@ describe("the servers of an agent", () => {
         await server.stop();
       }),
   );
+
+  it("count as verified only if TLS proves each of them", async () => {
+    for (const [servers, pin, areVerified] of [
+      ["https://127.0.0.1:1 https://localhost:2", "0".repeat(64), true],
+      ["https://127.0.0.1:1 http://localhost:2", "0".repeat(64), false],
+      ["https://127.0.0.1:1", "", false],
+      ["http://127.0.0.1:1", "", false],
+    ] as const) {
+      const environment = { MESHCA_AGENT_SERVERS: servers, MESHCA_AGENT_CA_PIN: pin };
+      const settings = readAgentSettings(
+        {},
+        { ...environment, MESHCA_AGENT_LISTEN: "127.0.0.1:0" },
+        { readFile: () => "", resolve: (path) => path },
+      );
+      const shared = { clock: systemClock, random: systemRandom, log: silentLog };
+      const connection = new Connection({ settings, cache: null, ...shared });
+      assert.equal(connection.areVerified, areVerified, servers);
+      await connection.close();
+    }
+  });
 
   it("are asked one after the other", { timeout: 60_000 }, () =>
     inAgentFolder(async (folder) => {

@@ -26,7 +26,7 @@ describe("rights of the agent's callers", () => {
   let instead: Response | "away" | null;
   let web: { secret: string; accessorId: string };
 
-  const rightsOf = ({ app, clock }: Pick<Guarded, "app" | "clock">) => {
+  const rightsOf = ({ app, clock }: Pick<Guarded, "app" | "clock">, areVerified = false) => {
     const transport = new FetchTransport((request) => {
       if (instead === "away") throw new Error("The connection was refused");
       asked.push(new URL(request.url).pathname);
@@ -36,7 +36,7 @@ describe("rights of the agent's callers", () => {
     const servers = ["http://127.0.0.1:8500"];
     const shared = { clock, random: systemRandom, log: silentLog };
     const pool = new ServerPool({ servers, trust, transport, ...shared });
-    return new CallerRights({ pool, ...shared });
+    return new CallerRights({ pool, areVerified, ...shared });
   };
   const policy = async (rules: string) => {
     const { id } = await server.access.addPolicy(rules);
@@ -143,12 +143,39 @@ describe("rights of the agent's callers", () => {
   });
 
   it("access control that was turned on is noticed within 30 seconds", async () => {
-    instead = new Response("ACL support disabled", { status: 401 });
+    instead = isOff();
     await rights.require(null, service("web"));
     instead = null;
     server.clock.advance(31_000);
     assert.equal((await refusal(null, "web")).status, 403);
     assert.equal(await rights.isEnforced(), true);
+  });
+
+  const isOff = () => new Response("ACL support disabled", { status: 401 });
+
+  it("once access control was on, a server over plain HTTP is not believed that it is off", async () => {
+    await rights.require(web.secret, service("web"));
+    instead = isOff();
+    server.clock.advance(31_000);
+    const { status, text } = await refusal(null, "web");
+    assert.equal(status, 503);
+    assert.match(text, /: a server answers that access control is off, which was on since the/);
+    assert.equal(await rights.isEnforced(), true);
+    // As while the servers are away.
+    assert.equal(await rights.require(web.secret, service("web")), 31_000);
+    server.clock.advance(300_000);
+    assert.equal((await refusal(web.secret, "web")).status, 503);
+    instead = null;
+    await rights.require(web.secret, service("web"));
+  });
+
+  it("a server that TLS verifies is believed that access control was switched off", async () => {
+    rights = rightsOf(server, true);
+    await rights.require(web.secret, service("web"));
+    instead = isOff();
+    server.clock.advance(31_000);
+    await rights.require(null, service("web"));
+    assert.equal(await rights.isEnforced(), false);
   });
 
   for (const [what, response] of [

@@ -57,7 +57,7 @@ export async function consulAgent(
   const app = new ConsulAgentApp({
     set: { workloads, bundle: roots },
     contact: pool,
-    rights: new CallerRights({ pool, clock, random }),
+    rights: new CallerRights({ pool, areVerified: false, clock, random }),
     openLeaf: leafOpener(shared),
     defaultPolicy: () => roots.defaultPolicy ?? "deny",
     defaultIntentionPolicy: null,

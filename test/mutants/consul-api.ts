@@ -148,6 +148,12 @@ export const CONSUL_API: readonly Mutant[] = [
       "agent/caller-rights",
     ],
     [
+      "a server over plain HTTP that says that access control is off by now",
+      "this.#options.areVerified || this.#state?.isOn !== true",
+      "true",
+      "agent/caller-rights",
+    ],
+    [
       "the token and the name in the key of an answer",
       "JSON.stringify([token, resource, level, name])",
       "JSON.stringify([resource, level])",

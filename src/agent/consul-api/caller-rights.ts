@@ -16,6 +16,8 @@ const AUTHORIZE = "/v1/internal/acl/authorize";
 const SELF = "/v1/acl/token/self";
 /** The whole body of a server without access control (agent/acl_endpoint.go). */
 const DISABLED = "ACL support disabled";
+const UNBELIEVED =
+  "a server answers that access control is off, which was on since the agent started; without TLS any local user could answer that, so restart the agent if it was switched off";
 /** How long an answer is used, in milliseconds: a right that was given is used soon. */
 const [ALLOWED_MS, DENIED_MS] = [30_000, 5000];
 /** How long an answer is used while no server can be asked, in milliseconds. */
@@ -44,6 +46,11 @@ interface Kept {
 
 interface CallerRightsOptions {
   readonly pool: Pick<ServerPool, "request">;
+  /**
+   * Whether every server proves by TLS that it is one. Any user can listen on the port of a server of
+   * this machine that has ended, and answer by plain HTTP that access control is off.
+   */
+  readonly areVerified: boolean;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -205,8 +212,10 @@ export class CallerRights implements Rights {
       });
     } catch (error) {
       // Any other 401 is not the server's: a proxy that asks for a password must open nothing.
-      if (error instanceof ClientError && error.status === 401 && error.text === DISABLED)
-        return "off";
+      if (error instanceof ClientError && error.status === 401 && error.text === DISABLED) {
+        if (this.#options.areVerified || this.#state?.isOn !== true) return "off";
+        throw new ClientError("untrusted", UNBELIEVED);
+      }
       throw error;
     }
   }
