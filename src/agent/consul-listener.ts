@@ -115,6 +115,7 @@ export class ConsulListener {
   #guarded(sds: ReturnType<typeof sdsRestRoute>): MountedApp {
     return {
       paths: [SDS_PATH],
+      forEnvoy: true,
       fetch: async (request) => {
         try {
           if (this.#isSocket || !(await this.#rights.isEnforced())) return sds.fetch(request);

@@ -12,6 +12,7 @@ import type { RequestEnvironment } from "../http/route.ts";
 import { listenPlain, type PlainServer } from "../tls/plain-server.ts";
 import type { AgentMetrics } from "./agent-metrics.ts";
 import { localRefusal } from "./local-request.ts";
+import { isEnvoysOwn } from "./sds/envoy-request.ts";
 import { UnixListener, type UnixSocketOptions } from "./socket/unix-listener.ts";
 
 /** How long a connection without a blocked query may be silent, in milliseconds. */
@@ -30,6 +31,8 @@ export interface ListenerApp {
 export interface MountedApp extends ListenerApp {
   /** Paths as they are in a URL, without a query. */
   readonly paths: readonly string[];
+  /** Whether Envoy asks for them. @default false */
+  readonly forEnvoy?: boolean;
 }
 
 export interface AgentListenerOptions {
@@ -46,7 +49,7 @@ export interface AgentListenerOptions {
 
 export class AgentListener {
   readonly #options: AgentListenerOptions;
-  readonly #byPath: ReadonlyMap<string, ListenerApp>;
+  readonly #byPath: ReadonlyMap<string, MountedApp>;
   #server: PlainServer | null = null;
   #socket: UnixListener | null = null;
 
@@ -94,14 +97,17 @@ export class AgentListener {
   async fetch(request: Request, environment: RequestEnvironment): Promise<Response> {
     const requestId = crypto.randomUUID();
     const { listen, app, metrics } = this.#options;
-    const refusal = localRefusal(request, "path" in listen);
+    const mounted = this.#byPath.get(pathOf(request.url));
+    const overSocket = "path" in listen;
+    const refusal = localRefusal(
+      request,
+      overSocket,
+      (names) => mounted?.forEnvoy === true && isEnvoysOwn(names, request.headers, overSocket),
+    );
     if (refusal !== null) metrics.refused("consul-api", "not_local");
     const response =
       refusal === null
-        ? await (this.#byPath.get(pathOf(request.url)) ?? app).fetch(
-            request,
-            withId(environment, requestId),
-          )
+        ? await (mounted ?? app).fetch(request, withId(environment, requestId))
         : text(403, refusal, COMMON);
     response.headers.set("Cache-Control", "no-store");
     return withRequestId(response, requestId);

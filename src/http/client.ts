@@ -64,7 +64,12 @@ export function isLocal(
 
 /** Whether a header shows that a proxy forwarded the request. */
 export function isForwarded(headers: Headers): boolean {
-  return [...headers.keys()].some((name) => FORWARDED.test(name));
+  return proxyHeaders(headers).length > 0;
+}
+
+/** The names of the headers that proxies add, in lower case. */
+export function proxyHeaders(headers: Headers): string[] {
+  return [...headers.keys()].filter((name) => FORWARDED.test(name));
 }
 
 /**

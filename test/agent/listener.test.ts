@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { AgentListener, type AgentListenerOptions } from "../../src/agent/listener.ts";
@@ -18,9 +18,13 @@ const echo = (name: string) => ({
   fetch: async (request: Request) => new Response(`${name}:${await request.text()}`),
 });
 
+const SDS = "/v3/discovery:secrets";
 const OPTIONS: Omit<AgentListenerOptions, "listen"> = {
   app: echo("app"),
-  mounted: [{ paths: ["/healthz", "/readyz"], ...echo("status") }],
+  mounted: [
+    { paths: ["/healthz", "/readyz"], ...echo("status") },
+    { paths: [SDS], forEnvoy: true, ...echo("sds") },
+  ],
   log: silentLog,
   metrics: { refused: (_delivery, reason) => refused.push(reason) },
 };
@@ -80,6 +84,38 @@ describe("the agent's listener", () => {
         assert.equal(answer?.header("access-control-allow-origin"), undefined);
         assert.deepEqual(refused, ["not_local"]);
       });
+
+  const ownAddress = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .at(-1)?.address;
+  const envoys = { "X-Envoy-Internal": "true", "X-Envoy-Expected-Rq-Timeout-Ms": "1000" };
+
+  it("answers Envoy's own requests for secrets, and only there", async () => {
+    for (const address of ["127.0.0.1", ownAddress ?? ""])
+      for (const [target, status] of [
+        [SDS, 200],
+        ["/healthz", 403],
+        ["/v1/agent/connect/ca/leaf/web", 403],
+      ] as const) {
+        const headers = { ...envoys, "X-Forwarded-For": address };
+        const answer = await send(port, { method: "POST", target, headers });
+        assert.equal(answer?.status, status, `${target} ${address}`);
+      }
+  });
+
+  for (const [what, more] of [
+    ["of another machine", { "X-Forwarded-For": "192.0.2.77" }],
+    ["of two machines", { "X-Forwarded-For": "192.0.2.77, 127.0.0.1" }],
+    ["of no address", { "X-Forwarded-For": "unknown" }],
+    ["of a listener", { "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http" }],
+    ["of another proxy too", { "X-Forwarded-For": "127.0.0.1", Via: "1.1 proxy" }],
+    ["of another name", { "X-Forwarded-For": "127.0.0.1", Host: "agent.example" }],
+  ] as const)
+    it(`refuses requests for secrets that Envoy forwards: ${what}`, async () => {
+      const headers = { ...envoys, ...more };
+      const answer = await send(port, { method: "POST", target: SDS, headers });
+      assert.equal(answer?.status, 403);
+    });
 
   it("refuses a preflight of a browser", async () => {
     const headers = { Origin: "https://site.example", "Access-Control-Request-Method": "GET" };
@@ -179,18 +215,29 @@ describe("the agent's listener on a Unix socket", () => {
   after(() => rmSync(folder, { recursive: true }));
 
   /** Sends a request with a Host, and resolves with all that came. */
-  const ask = (host: string, more = "") =>
+  const ask = (host: string, more = "", target = "/healthz") =>
     new Promise<string>((resolve, reject) => {
       let received = "";
       const socket = connect({ path });
       socket.setEncoding("latin1");
-      socket.write(`GET /healthz HTTP/1.1\r\nHost: ${host}\r\n${more}Connection: close\r\n\r\n`);
+      socket.write(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\n${more}Connection: close\r\n\r\n`);
       socket.on("data", (chunk: string) => {
         received += chunk;
       });
       socket.on("close", () => resolve(received));
       socket.on("error", reject);
     });
+
+  it("answers Envoy of another network namespace, and nothing that it forwards", async () => {
+    const listener = createListener({ path });
+    await listener.listen();
+    const own = "X-Envoy-Internal: true\r\nX-Forwarded-For: 192.0.2.77\r\n";
+    assert.match(await ask("meshca-agent", own, SDS), /^HTTP\/1\.1 200 .*sds:$/s);
+    for (const more of ["X-Forwarded-Proto: http\r\n", "X-Forwarded-For: 192.0.2.78\r\n"])
+      assert.match(await ask("meshca-agent", own + more, SDS), /^HTTP\/1\.1 403 /);
+    assert.match(await ask("meshca-agent", own), /^HTTP\/1\.1 403 /);
+    await listener.close();
+  });
 
   it("answers any Host, since no browser gets there, and still no web page", async () => {
     const listener = createListener({ path });

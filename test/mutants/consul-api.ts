@@ -50,13 +50,40 @@ export const CONSUL_API: readonly Mutant[] = [
     ],
     [
       "requests that a proxy forwarded to the agent",
-      "if (isForwarded(headers))",
+      "if (names.length > 0 && !isOwn(names))",
       "if (headers === null)",
       "agent/local-request",
     ],
   ),
   ...guardsOf(
+    "src/agent/sds/envoy-request.ts",
+    [
+      "headers that Envoy adds only to requests that it forwards",
+      "if (names.some((name) => !ADDED.has(name))) return false;",
+      "",
+      "agent/listener",
+    ],
+    [
+      "the address of the machine that Envoy's request comes from",
+      "octets !== null && (overSocket || ownAddresses().has(hex(octets)))",
+      "octets !== null",
+      "agent/listener",
+    ],
+    [
+      "an address that is none on Envoy's request",
+      "octets !== null && (overSocket || ownAddresses().has(hex(octets)))",
+      "overSocket || octets === null || ownAddresses().has(hex(octets))",
+      "agent/listener",
+    ],
+  ),
+  ...guardsOf(
     "src/agent/listener.ts",
+    [
+      "Envoy's headers on routes that Envoy does not ask",
+      "mounted?.forEnvoy === true && isEnvoysOwn",
+      "isEnvoysOwn",
+      "agent/listener",
+    ],
     [
       "the loopback address of the agent's listener",
       'if ("host" in listen && !isLoopback(listen.host))',
