@@ -5,6 +5,7 @@
 import { ACCESS } from "./access.ts";
 import { CERTIFICATES } from "./certificates.ts";
 import { CHANGES } from "./changes.ts";
+import { CLIENT } from "./client.ts";
 import { CONSUL_API } from "./consul-api.ts";
 import { EDGE } from "./edge.ts";
 import type { Mutant } from "./mutant.ts";
@@ -23,4 +24,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...CONSUL_API,
   ...PROVIDERS,
   ...WORKLOADS,
+  ...CLIENT,
 ];

@@ -5,6 +5,7 @@
  */
 import { equal } from "../../core/bytes.ts";
 import { readOrNull } from "../../core/errors.ts";
+import { extensionFault } from "../../core/x509/ca-extensions.ts";
 import {
   type Certificate,
   type CertificateExtension,
@@ -14,6 +15,7 @@ import { couldHaveIssued, isSignedBy, sameAuthority } from "../../core/x509/chai
 import { pathConstraintFaults } from "../../core/x509/constraint-faults.ts";
 import { readNameConstraints } from "../../core/x509/name-constraints.ts";
 import { OID } from "../../core/x509/oids.ts";
+import { namesIssuer } from "../../core/x509/usable-ca.ts";
 
 /** Certificates of a path, the root included: more than any chain within meshca's bounds has. */
 const MAX_PATH = 12;
@@ -72,7 +74,8 @@ async function extend(
     const whole = [...path, root];
     if ((await issued(root, last, path, search)) && allowsNames(whole)) return whole;
   }
-  if (path.length >= MAX_PATH) return null;
+  // With one more, and a root.
+  if (path.length + 2 > MAX_PATH) return null;
   for (const candidate of search.intermediates) {
     if (path.some((passed) => sameAuthority(passed, candidate))) continue;
     if (!(await issued(candidate, last, path, search))) continue;
@@ -88,7 +91,7 @@ async function issued(
   path: readonly Certificate[],
   search: Search,
 ): Promise<boolean> {
-  if (!couldHaveIssued(issuer, subject)) return false;
+  if (!couldHaveIssued(issuer, subject) || !namesIssuer(subject, issuer)) return false;
   if (issuer.pathLength !== null && issuer.pathLength < intermediatesIn(path)) return false;
   search.signatures++;
   return search.signatures <= MAX_SIGNATURES && isSignedBy(subject, issuer);
@@ -103,10 +106,14 @@ function isUsable(certificate: Certificate, at: Date): boolean {
   return inForce(certificate, at) && certificate.extensions.every(isProcessed);
 }
 
-/** Name constraints that cannot be read forbid everything (RFC 5280 §4.2.1.10). */
-function isProcessed({ oid, critical, value }: CertificateExtension): boolean {
+/**
+ * Whether an extension is processed, or may be ignored. One that cannot be read is neither: name
+ * constraints forbid everything then (RFC 5280 §4.2.1.10), and OpenSSL and Go refuse any other.
+ */
+function isProcessed(extension: CertificateExtension): boolean {
+  const { oid, critical, value } = extension;
   if (oid === OID.nameConstraints) return readOrNull(() => readNameConstraints(value)) !== null;
-  return !critical || PROCESSED.includes(oid);
+  return extensionFault(extension) === null && (!critical || PROCESSED.includes(oid));
 }
 
 const NO_MORE = { dnsNames: [], ipAddresses: [] };

@@ -6,8 +6,9 @@
 import { FormatError, readOrNull } from "../errors.ts";
 import { formatSpiffeId } from "../spiffe/id.ts";
 import type { Certificate, CertificateExtension } from "./certificate.ts";
-import { DerError, encode } from "./der.ts";
+import { contextPrimitive, DerError, DerReader, encode, TAG } from "./der.ts";
 import {
+  constrainsTag,
   constrainsUris,
   excludesUnusual,
   forbiddenBy,
@@ -107,11 +108,34 @@ export function pathConstraintFaults(
       ipAddresses: [...below.flatMap(({ ipAddresses }) => ipAddresses), ...more.ipAddresses],
       subjects: below.map(({ subject }) => subject),
     };
-    return forbiddenBy(constraints, names).map(
+    const faults = forbiddenBy(constraints, names);
+    if (below.flatMap(rareTags).some((tag) => constrainsTag(constraints, tag)))
+      faults.push("speak of e-mail addresses, directory names or other names, which one below has");
+    return faults.map(
       (what) =>
         `name constraints of ${i === path.length - 1 ? "the root" : "a certificate below the root"} ${what}`,
     );
   });
+}
+
+/** The tags of GeneralName that `Certificate` has names of. */
+const READ_TAGS: readonly number[] = [
+  contextPrimitive(2),
+  contextPrimitive(6),
+  contextPrimitive(7),
+];
+
+/** The tags of the other names that a certificate has, which are not compared. */
+function rareTags({ extensions }: Certificate): readonly number[] {
+  const found = extensions.find(({ oid }) => oid === OID.subjectAltName);
+  const tags: number[] = [];
+  if (found === undefined) return tags;
+  const list = new DerReader(found.value).enterLast(TAG.sequence);
+  while (!list.done) {
+    list.next();
+    if (!READ_TAGS.includes(list.tag)) tags.push(list.tag);
+  }
+  return tags;
 }
 
 /** Whether a certificate has name constraints. */

@@ -195,19 +195,29 @@ type Match<T> = (subtree: Subtree, name: T) => boolean;
 /** RFC 5280 §4.2.1.10: a host matches only itself; with a leading period it matches subdomains. */
 function isUriWithin({ text }: Subtree, uri: string): boolean {
   const host = hostOf(uri);
+  if (host === null) return false;
   return text.startsWith(".") ? host.endsWith(text) && host.length > text.length : host === text;
 }
 
 /** As Go matches: a host matches its subdomains too, and an empty one matches everything. */
 function isUriBelow(subtree: Subtree, uri: string): boolean {
-  return isDnsWithin(subtree, hostOf(uri));
+  const host = hostOf(uri);
+  return host === null || isDnsWithin(subtree, host);
 }
 
-function hostOf(uri: string): string {
-  return (uri.split("/")[2] ?? "").toLowerCase();
+/**
+ * The host of a URI, without user and port.
+ * @returns null if it has none or an IP address: OpenSSL and Go refuse it under any constraint on URIs.
+ */
+function hostOf(uri: string): string | null {
+  const [, authority = ""] = /^[^/?#]*:\/\/([^/?#]*)/.exec(uri) ?? [];
+  const host = authority.slice(authority.lastIndexOf("@") + 1).replace(/:\d*$/, "");
+  return host === "" || IPV4.test(host) || host.startsWith("[") ? null : host.toLowerCase();
 }
 
-function isDnsWithin({ text }: Subtree, name: string): boolean {
+/** Case does not count in DNS names (RFC 5280 §7.2). */
+function isDnsWithin({ text }: Subtree, spelled: string): boolean {
+  const name = spelled.toLowerCase();
   if (text === "" || name === text) return true;
   return text.startsWith(".")
     ? name.endsWith(text) && name.length > text.length
@@ -242,6 +252,15 @@ function isIpWithin({ octets }: Subtree, address: Bytes): boolean {
   if (length !== address.length) return false;
   const masked = (octet: number, i: number) => octet & (octets[length + i] as number);
   return equal(octets.slice(0, length).map(masked), address.map(masked));
+}
+
+/**
+ * Whether there is a constraint on the kind of names that a tag of GeneralName stands for (RFC 5280
+ * §4.2.1.6).
+ */
+export function constrainsTag({ permitted, excluded }: NameConstraints, tag: number): boolean {
+  const kind = KINDS.get(tag) ?? "other";
+  return [...permitted, ...excluded].some((subtree) => subtree.kind === kind);
 }
 
 /**

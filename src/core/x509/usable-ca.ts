@@ -177,6 +177,21 @@ function readAuthorityKeyId(value: Bytes) {
   return { keyId, issuerName, serial };
 }
 
+/**
+ * Whether the authority key identifier of a certificate can be read, and whether serial number and
+ * name in it are those of an issuer: OpenSSL takes another one for no issuer.
+ */
+export function namesIssuer({ extensions }: Certificate, issuer: Certificate): boolean {
+  const extension = extensions.find(({ oid }) => oid === OID.authorityKeyIdentifier);
+  if (extension === undefined) return true;
+  const found = readOrNull(() => readAuthorityKeyId(extension.value));
+  return (
+    found !== null &&
+    (found.serial === null || equal(found.serial, issuer.serial)) &&
+    (found.issuerName === null || isSameName(found.issuerName, issuer.issuer))
+  );
+}
+
 function extensionFaults(
   extension: CertificateExtension,
   certificate: Certificate,

@@ -100,12 +100,16 @@ export async function makeLeaf(
   return readCertificate(draft.complete(await sign(by.privateKey, scheme, draft.signed)));
 }
 
-/** Has openssl verify a certificate, strictly. @throws when it does not verify. */
+/**
+ * Has openssl verify a certificate. @param flags `-x509_strict`, which TLS libraries do not use by
+ * default, unless others are given. @throws when it does not verify.
+ */
 export function opensslVerify(
   certificate: Certificate,
   root: Certificate,
   untrusted: readonly Certificate[] = [],
   at = NOW,
+  flags: readonly string[] = ["-x509_strict"],
 ): string {
   return inFolder((folder) => {
     const file = (name: string, certificates: readonly Certificate[]) => {
@@ -117,7 +121,7 @@ export function opensslVerify(
     const trusted = ["-no-CApath", "-no-CAstore", "-CAfile", file("root.pem", [root])];
     return openssl([
       "verify",
-      "-x509_strict",
+      ...flags,
       "-attime",
       time,
       ...trusted,

@@ -49,6 +49,8 @@ export interface Extensions {
   readonly subjectKey: Extension | null;
   readonly authorityKey: Extension | null;
   readonly names: Extension | null;
+  /** Any other one. */
+  readonly more: Extension | null;
 }
 
 export interface OddCertificate {
@@ -90,6 +92,7 @@ export async function makeOdd(by: Authority, odd: OddCertificate = {}): Promise<
     subjectKey: subjectKey(keyIdOf(spki)),
     authorityKey: authorityKey(by.certificate.subjectKeyId ?? new Uint8Array(32)),
     names: uris([URI]),
+    more: null,
     ...odd.extensions,
   };
   const certificate = await X509CertificateGenerator.create({
