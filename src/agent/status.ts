@@ -6,6 +6,7 @@
 import { Hono } from "hono";
 import type { Source } from "../client/source.ts";
 import type { TrustBundle } from "../client/svid.ts";
+import { wrongMethod } from "../http/responses.ts";
 import type { Workload } from "./workload.ts";
 
 /** A socket or a folder. */
@@ -158,5 +159,7 @@ export function statusApp({ lines, metrics }: StatusOptions): Hono {
     const { type, text } = await metrics.render();
     return c.body(text, 200, { ...HEADERS, "Content-Type": type });
   });
+  for (const path of ["/healthz", "/readyz", "/metrics"])
+    app.all(path, (c) => wrongMethod(c.req.method, ["GET", "HEAD"], HEADERS));
   return app;
 }

@@ -22,7 +22,7 @@ import {
   UnknownDatacenterError,
 } from "./query.ts";
 import { secretOf } from "./request-token.ts";
-import { HEADERS, respond, text } from "./responses.ts";
+import { HEADERS, respond, text, wrongMethod } from "./responses.ts";
 import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
 interface PipelineOptions extends Pick<AppOptions, "audit" | "limits" | "runtime" | "server"> {
@@ -242,9 +242,7 @@ function methodRefusal(
   common: Readonly<Record<string, string>>,
 ): Response {
   const head = kind === "operations" && methods.GET !== undefined ? ["HEAD"] : [];
-  const headers = { ...common, Allow: ["OPTIONS", ...Object.keys(methods), ...head].join() };
-  if (request.method === "OPTIONS") return new Response(null, { headers });
-  return text(405, `method ${request.method} not allowed`, headers);
+  return wrongMethod(request.method, [...Object.keys(methods), ...head], common);
 }
 
 /** @throws {NotReadyError} `ca_disabled` with Consul's text */

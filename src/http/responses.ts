@@ -183,3 +183,17 @@ const HTML = new Map([
 function escapeHtml(raw: string): string {
   return raw.replaceAll(/[&<>"']/g, (char) => HTML.get(char) ?? char);
 }
+
+/**
+ * The response to a method that a path lacks: 200 to OPTIONS, 405 to others, with `Allow`.
+ * @param allowed the methods of the path.
+ */
+export function wrongMethod(
+  method: string,
+  allowed: readonly string[],
+  headers: Readonly<Record<string, string>>,
+): Response {
+  const all = { ...headers, Allow: ["OPTIONS", ...allowed].join() };
+  if (method === "OPTIONS") return new Response(null, { headers: all });
+  return text(405, `method ${method} not allowed`, all);
+}

@@ -114,6 +114,15 @@ describe("POST /v3/discovery:secrets", () => {
     assert.equal(everything.resources.length, 2);
   });
 
+  it("is 405 for another method", async () => {
+    const { set, metrics, log } = await createRoute();
+    const app = sdsRestRoute({ set, log, metrics, clock: set.ca.clock });
+    for (const method of ["GET", "PUT", "DELETE"]) {
+      const response = await app.request("/v3/discovery:secrets", { method });
+      assert.deepEqual([response.status, response.headers.get("Allow")], [405, "OPTIONS,POST"]);
+    }
+  });
+
   it("is 304 with the present version until something changes", async () => {
     const { discover, post, set } = await createRoute();
     const resourceNames = ["default"];

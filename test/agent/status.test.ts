@@ -140,12 +140,25 @@ describe("/readyz", () => {
 });
 
 describe("statusApp()", () => {
-  it("answers /healthz also before anything is served, and nothing but GET and HEAD", async () => {
+  for (const path of ["/healthz", "/readyz", "/metrics"])
+    it(`answers a wrong method of ${path} as the server does`, async () => {
+      const app = statusApp({ lines: () => [], metrics });
+      for (const method of ["POST", "DELETE", "PUT", "PATCH"]) {
+        const response = await app.request(path, { method });
+        assert.equal(response.status, 405);
+        assert.equal(response.headers.get("Allow"), "OPTIONS,GET,HEAD");
+        assert.equal(response.headers.get("Cache-Control"), "no-store");
+        assert.equal(await response.text(), `method ${method} not allowed`);
+      }
+      const options = await app.request(path, { method: "OPTIONS" });
+      assert.deepEqual([options.status, options.headers.get("Allow")], [200, "OPTIONS,GET,HEAD"]);
+    });
+
+  it("answers /healthz also before anything is served", async () => {
     const app = statusApp({ lines: () => [], metrics });
     const health = await app.request("/healthz");
     assert.deepEqual([health.status, await health.text()], [200, "ok\n"]);
     assert.equal((await app.request("/healthz", { method: "HEAD" })).status, 200);
-    assert.equal((await app.request("/healthz", { method: "POST" })).status, 404);
   });
 
   it("summarizes what is not ready in one line", () => {

@@ -9,6 +9,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import * as v from "valibot";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { Log } from "../../core/ports/log.ts";
+import { wrongMethod } from "../../http/responses.ts";
 import type { AgentMetrics } from "../agent-metrics.ts";
 import { LineLimit } from "../line-limit.ts";
 import type { WorkloadSet } from "../workload.ts";
@@ -96,7 +97,7 @@ export function sdsRestRoute({ set, log, metrics, clock }: SdsRestOptions): Hono
     maxSize: MAX_REQUEST_BYTES,
     onError: (context) => refuse(context, TOO_LARGE),
   });
-  return new Hono().post(ROUTE, limit, async (context) => {
+  const app = new Hono().post(ROUTE, limit, async (context) => {
     try {
       return await discover(context);
     } catch (error) {
@@ -104,6 +105,7 @@ export function sdsRestRoute({ set, log, metrics, clock }: SdsRestOptions): Hono
       throw error;
     }
   });
+  return app.all(ROUTE, (context) => wrongMethod(context.req.method, ["POST"], NO_STORE));
 }
 
 /** The secrets of a request. @throws {Refusal} */
