@@ -11,6 +11,7 @@ import { fromBase64 } from "../core/bytes.ts";
 import { RequestError, readOrNull } from "../core/errors.ts";
 import { writePem } from "../core/pem.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
+import { type QueryPairs, queryPairs, rawQuery } from "./query.ts";
 import { type BodyReader, bodyForm, tooLarge } from "./request-body.ts";
 import type { Call } from "./route.ts";
 
@@ -41,9 +42,10 @@ export async function readLeafRequest(
   maxBytes: number,
 ): Promise<LeafRequest> {
   const { csr, fields } = await readBody(call, bodies, maxBytes);
-  const { params } = call.query();
-  const service = oneOf("Service", textsOf("Service", fields, params), (text) => text);
-  return { csr, service, ttlMs: oneOf("TTL", textsOf("TTL", fields, params), ttlOf) };
+  const { url } = call.request;
+  const pairs = url.includes("?") ? queryPairs(rawQuery(url)) : [];
+  const service = oneOf("Service", textsOf("Service", fields, pairs), (text) => text);
+  return { csr, service, ttlMs: oneOf("TTL", textsOf("TTL", fields, pairs), ttlOf) };
 }
 
 /** The CSR, and the fields of a body in JSON. */
@@ -71,14 +73,14 @@ async function readBody(
 }
 
 /**
- * The texts of a field of the body, and of the parameter of the query with its name, in any case.
+ * The texts of a field of the body, and of the parameters of the query with its name, in any case.
  * @returns those that are given. @throws {RequestError} `request_malformed`
  */
-function textsOf(key: Key, fields: Fields, params: ReadonlyMap<string, string>): string[] {
+function textsOf(key: Key, fields: Fields, pairs: QueryPairs): string[] {
   const inBody = fields.get(key) ?? null;
   if (inBody !== null && typeof inBody !== "string")
     throw invalid(`${key} in the body must be a string`);
-  const inQuery = [...params].flatMap(([name, text]) =>
+  const inQuery = pairs.flatMap(([name, text]) =>
     name.toLowerCase() === key.toLowerCase() ? [text] : [],
   );
   return inBody === null ? inQuery : [inBody, ...inQuery];

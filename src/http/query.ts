@@ -29,6 +29,9 @@ export class BadQueryError extends RequestError {
   }
 }
 
+/** Names and values in the order of the query. */
+export type QueryPairs = readonly (readonly [name: string, value: string])[];
+
 /** Another datacenter than this one. */
 export class UnknownDatacenterError extends RequestError {
   constructor() {
@@ -48,20 +51,25 @@ export function rawQuery(url: string): string {
 /** Splits a query; the first value of a name counts, as in Go's url.Values.Get. @throws {BadQueryError} */
 export function parseQuery(raw: string): Map<string, string> {
   const params = new Map<string, string>();
+  for (const [name, value] of queryPairs(raw)) if (!params.has(name)) params.set(name, value);
+  return params;
+}
+
+/** The names and values of a query, repeated ones too. @throws {BadQueryError} */
+export function queryPairs(raw: string): QueryPairs {
+  const pairs: [string, string][] = [];
   for (const pair of raw.split("&")) {
     if (pair === "") continue;
     if (pair.includes(";")) throw new BadQueryError();
     const [name = "", ...value] = pair.split("=");
     try {
-      const [key, text] = [name, value.join("=")].map((part) =>
-        decodeURIComponent(part.replaceAll("+", " ")),
-      ) as [string, string];
-      if (!params.has(key)) params.set(key, text);
+      const decode = (part: string) => decodeURIComponent(part.replaceAll("+", " "));
+      pairs.push([decode(name), decode(value.join("="))]);
     } catch {
       throw new BadQueryError();
     }
   }
-  return params;
+  return pairs;
 }
 
 /** Reads the common options. @throws {RequestError} `request_malformed` with Consul's text */
@@ -110,14 +118,22 @@ export function requireDatacenter(params: ReadonlyMap<string, string>, ours: str
 
 /**
  * An index parameter, whose name may be in any case; null if it is missing.
- * @throws {RequestError} `request_malformed`
+ * @param pairs of the query. @throws {RequestError} `request_malformed`
  */
-export function indexParam(params: ReadonlyMap<string, string>, name: string): bigint | null {
-  const given = [...params].filter(([key]) => key.toLowerCase() === name.toLowerCase());
+export function indexParam(pairs: QueryPairs, name: string): bigint | null {
+  const value = onceParam(pairs, name);
+  if (value === null) return null;
+  return parseIndex(value, `The '${name}' query parameter must be a whole number below 2^64`);
+}
+
+/**
+ * A parameter that must not be repeated, whose name may be in any case; null if it is missing.
+ * @param pairs of the query. @throws {RequestError} `request_malformed`
+ */
+export function onceParam(pairs: QueryPairs, name: string): string | null {
+  const given = pairs.filter(([key]) => key.toLowerCase() === name.toLowerCase());
   if (given.length > 1) throw refuse(`The '${name}' query parameter is given twice`);
-  const [value] = given;
-  if (value === undefined) return null;
-  return parseIndex(value[1], `The '${name}' query parameter must be a whole number below 2^64`);
+  return given[0]?.[1] ?? null;
 }
 
 /** Go's strconv.ParseUint with 64 bits. @throws {RequestError} `request_malformed` */

@@ -165,6 +165,8 @@ describe("backup and restore", () => {
           ["ModifyIndex=2.0", /must be a whole number/],
           ["ModifyIndex=18446744073709551616", /must be a whole number/],
           ["ModifyIndex=2&modifyindex=3", /is given twice$/],
+          ["ModifyIndex=2&ModifyIndex=3", /is given twice$/],
+          ["force=false&force=true", /^The 'force' query parameter is given twice$/],
         ] as const) {
           const refused = await call(server, "PUT", `${BACKUP}?${wrong}`, file);
           assert.deepEqual(

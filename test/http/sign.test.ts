@@ -215,6 +215,11 @@ describe("PUT /v1/connect/ca/sign", () => {
         'Cannot sign leaf: TTL is given as "2h" and as "1h", in the body or the query; send one of them',
       ],
       [
+        "?ttl=2h&ttl=1h",
+        csr,
+        'Cannot sign leaf: TTL is given as "2h" and as "1h", in the body or the query; send one of them',
+      ],
+      [
         "?ttl=59s",
         csr,
         "Cannot sign leaf: TTL 59 s is out of range: it must be at least 1 min and at most 72 h, which is LeafCertTTL",

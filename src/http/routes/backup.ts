@@ -6,7 +6,7 @@ import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import { RequestError, SealError, StoreError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import type { StateCodec } from "../../core/ports/store.ts";
-import { booleanParam, indexParam } from "../query.ts";
+import { booleanParam, indexParam, onceParam, queryPairs, rawQuery } from "../query.ts";
 import type { BodyReader } from "../request-body.ts";
 import { compressibleBody } from "../responses.ts";
 import { caRoute, endpoint, type Route } from "../route.ts";
@@ -43,7 +43,10 @@ export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteO
       PUT: endpoint("operator:write", async (call) => {
         const { params } = call.query();
         const forceWithoutCrossSigning = booleanParam(params, "force");
-        const modifyIndex = indexParam(params, "ModifyIndex");
+        const pairs = queryPairs(rawQuery(call.request.url));
+        // The first of two values would count.
+        onceParam(pairs, "force");
+        const modifyIndex = indexParam(pairs, "ModifyIndex");
         const sent = await bodies.text(call.request, maxBody);
         const backup = await codec.decode(sent).catch((error: unknown) => {
           if (!(error instanceof StoreError || error instanceof SealError)) throw error;
