@@ -21,6 +21,7 @@ import type { Log } from "../core/ports/log.ts";
 import { ipOctets } from "../net/ip.ts";
 import { leafOpener } from "./consul-api/open-leaf.ts";
 import type { OpenLeafOf } from "./consul-api/options.ts";
+import { currentAccount, FolderCheck } from "./safe-path.ts";
 
 interface ConnectionOptions {
   readonly settings: AgentSettings;
@@ -33,8 +34,12 @@ interface ConnectionOptions {
 
 /** Opens the cache of the settings, or null. @throws {ConfigError} */
 export async function openCache({ cacheDir }: AgentSettings, log: Log): Promise<Cache | null> {
+  if (cacheDir === null) return null;
+  // Whoever could replace the folder would choose the keys that are served.
+  const rules = { what: "Cache folder", account: currentAccount(), isShared: false };
+  await new FolderCheck(cacheDir, rules).run();
   try {
-    return cacheDir === null ? null : await FileCache.open(cacheDir, log);
+    return await FileCache.open(cacheDir, log);
   } catch (error) {
     if (error instanceof FormatError) throw new ConfigError(error.message);
     throw error;

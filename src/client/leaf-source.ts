@@ -55,6 +55,8 @@ export class LeafSource implements Source<X509Svid> {
   #nextAt: Date | null = null;
   /** The request that is running. */
   #attempt: Promise<void> | null = null;
+  /** The last write to the cache. */
+  #cached: Promise<void> | undefined;
   #looks = 0;
   #started = false;
   #failures = 0;
@@ -122,13 +124,14 @@ export class LeafSource implements Source<X509Svid> {
     await this.#look();
   }
 
-  /** Ends timers and requests. The leaf stays readable. */
+  /** Ends timers and requests, and waits for the cache. The leaf stays readable. */
   async close(): Promise<void> {
     this.#end.abort();
     for (const end of this.#ends.splice(0)) end();
     this.#expiry?.cancel();
     this.#plan(null);
     await this.#attempt;
+    await this.#cached;
   }
 
   get #name(): string {
@@ -248,7 +251,7 @@ export class LeafSource implements Source<X509Svid> {
       this.#counts = { ...this.#counts, issued: this.#counts.issued + 1 };
       this.#noteDetour(obtained.detour);
       this.#publish(held);
-      void cache?.write(leafKey(identity), writeCachedLeaf(leafKey(identity), held));
+      this.#cached = cache?.write(leafKey(identity), writeCachedLeaf(leafKey(identity), held));
       return null;
     } catch (error) {
       return signal.aborted ? null : this.#failed(error, bundle);

@@ -54,6 +54,8 @@ export class RootsSource implements Source<TrustBundle> {
   #lastContact: Date | null = null;
   #running: Promise<void> | null = null;
   #refreshing: Promise<void> | null = null;
+  /** The last write to the cache. */
+  #cached: Promise<void> | undefined;
 
   constructor(options: RootsSourceOptions) {
     this.#options = options;
@@ -135,10 +137,11 @@ export class RootsSource implements Source<TrustBundle> {
     return this.#refreshing;
   }
 
-  /** Ends the query. */
+  /** Ends the query, and waits for the cache. */
   async close(): Promise<void> {
     this.#end.abort();
     await this.#running;
+    await this.#cached;
   }
 
   #request(index: number | null): RootsRequest {
@@ -208,7 +211,7 @@ export class RootsSource implements Source<TrustBundle> {
         roots: bundle.roots.length,
       });
     this.#source.set(bundle);
-    void this.#options.cache?.write(ROOTS_KEY, writeCachedRoots(bundle));
+    this.#cached = this.#options.cache?.write(ROOTS_KEY, writeCachedRoots(bundle));
     return true;
   }
 

@@ -168,4 +168,78 @@ export const CLIENT: readonly Mutant[] = [
     "some(() => false)",
     "client/trust-path",
   ]),
+  ...guardsOf(
+    "src/client/node/file-cache.ts",
+    [
+      "the mode of the folder",
+      "await mkdir(folder, { mode: 0o700, recursive: true });",
+      "await mkdir(folder, { mode: 0o755, recursive: true });",
+      "client/cache",
+    ],
+    ["a folder that is a link", "if (found.isSymbolicLink())", "if (false)", "client/cache"],
+    [
+      "a folder of another user",
+      "if (user !== null && found.uid !== user)",
+      "if (false)",
+      "client/cache",
+    ],
+    [
+      "a folder that is open to others",
+      "if ((found.mode & OTHERS) !== 0) throw refuse(",
+      "if (false) throw refuse(",
+      "client/cache",
+    ],
+    [
+      "keys of a process that was killed",
+      "for (const draft of drafts) await rm(join(folder, draft), { force: true });",
+      "",
+      "client/cache",
+    ],
+    ["a file that is a link", "if (!before.isFile())", "if (before.isDirectory())", "client/cache"],
+    [
+      "a file that is open to others",
+      'if ((found.mode & OTHERS) !== 0) return ignore("it is open to other users");',
+      "",
+      "client/cache",
+    ],
+    ["the size of a file", "if (found.size > MAX_BYTES)", "if (false)", "client/cache"],
+    ["the mode of a file", 'open(draft, "wx", 0o600)', 'open(draft, "wx", 0o644)', "client/cache"],
+  ),
+  ...guardsOf(
+    "src/client/cached-entries.ts",
+    [
+      "an entry of another identity",
+      "if (key !== leafKey(identity))",
+      "if (false)",
+      "client/cache",
+    ],
+    ["the key of another leaf", "await requireKey(privateKey, leaf.key.spki);", "", "client/cache"],
+  ),
+  ...guardsOf("src/client/held-leaf.ts", [
+    "a cached leaf under no published root",
+    'if (rootId === null) throw new FormatError("it verifies under no published root");',
+    "",
+    "client/cache",
+  ]),
+  ...guardsOf(
+    "src/client/roots-source.ts",
+    [
+      "the trust domain of cached roots",
+      "this.#trustDomain = cached.trustDomain;",
+      "",
+      "client/cache",
+    ],
+    [
+      "a server's roots before those of the cache",
+      "await Promise.race([first, clock.sleep(CACHE_WAIT_MS, limit.signal)]);",
+      "",
+      "client/cache",
+    ],
+  ),
+  ...guardsOf("src/agent/connection.ts", [
+    "a cache that others can replace",
+    "await new FolderCheck(cacheDir, rules).run();",
+    "",
+    "agent/agent-cache",
+  ]),
 ];

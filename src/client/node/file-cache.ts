@@ -4,7 +4,7 @@
  * @module
  */
 import { constants } from "node:fs";
-import { lstat, mkdir, open, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { hex, sha256, utf8 } from "../../core/bytes.ts";
 import { FormatError } from "../../core/errors.ts";
@@ -15,6 +15,8 @@ import type { Cache } from "../cache.ts";
 const MAX_BYTES = 2 * 1024 * 1024;
 /** Permissions of the group and of others. */
 const OTHERS = 0o077;
+/** The name of a file that is being written: that of the entry, and a UUID. */
+const DRAFT = /^[0-9a-f]{64}\.json\.[0-9a-f-]{36}$/;
 
 export class FileCache implements Cache {
   readonly #folder: string;
@@ -28,7 +30,8 @@ export class FileCache implements Cache {
   }
 
   /**
-   * Opens a folder, which is made with mode 0700 if it does not exist.
+   * Opens a folder, which is made with mode 0700 if it does not exist. Files that a process did not
+   * write to their end, since it was killed, have private keys and are removed.
    * @throws {FormatError} if it is a link or no folder, of another user, or open to others
    */
   static async open(folder: string, log: Log): Promise<FileCache> {
@@ -47,6 +50,8 @@ export class FileCache implements Cache {
         throw refuse(
           `is open to other users (mode ${(found.mode & 0o7777).toString(8)}); run chmod 700 on it`,
         );
+      const drafts = (await readdir(folder)).filter((name) => DRAFT.test(name));
+      for (const draft of drafts) await rm(join(folder, draft), { force: true });
     } catch (error) {
       if (error instanceof FormatError) throw error;
       throw refuse(`cannot be used: ${codeOf(error)}`);
