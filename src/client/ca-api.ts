@@ -94,7 +94,12 @@ export class CaApi {
       maxBytes: MAX_BYTES.roots,
       blocking,
       signal,
-      read: (response) => readRoots(response, trustDomain),
+      read: (response) => {
+        // A cache in between could answer so forever, and the roots would never be known.
+        if (response.status === 304 && (blocking || etag === null))
+          throw new FormatError("the response of the roots is 304, and no ETag was sent");
+        return readRoots(response, trustDomain);
+      },
     });
   }
 

@@ -73,6 +73,11 @@ export class ScriptedServer {
     await closed;
   }
 
+  /** Resets the connections that there are. */
+  drop(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   /** The response of the CA itself. */
   async pass(
     asked: Asked,

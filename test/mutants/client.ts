@@ -235,6 +235,24 @@ export const CLIENT: readonly Mutant[] = [
       "",
       "client/cache",
     ],
+    [
+      "the trust domain of the first listing",
+      "this.#trustDomain = bundle.trustDomain;",
+      "",
+      "client/roots-source",
+    ],
+    [
+      "an index that goes backwards for a moment",
+      "if (before !== null && index < before.index && ++this.#lower < LOWER_ANSWERS) return false;",
+      "",
+      "client/roots-source",
+    ],
+    [
+      "the rate of queries",
+      "if (took >= 0 && took < LEAST_MS)",
+      "if (took < 0)",
+      "client/roots-source",
+    ],
   ),
   ...guardsOf("src/agent/connection.ts", [
     "a cache that others can replace",
@@ -242,4 +260,55 @@ export const CLIENT: readonly Mutant[] = [
     "",
     "agent/agent-cache",
   ]),
+  ...guardsOf(
+    "src/client/roots-listing.ts",
+    [
+      "a listing without a root",
+      "v.minLength(1), v.maxLength(MAX_ROOTS)",
+      "v.maxLength(MAX_ROOTS)",
+      "client/roots-source",
+    ],
+    [
+      "the number of roots",
+      "v.minLength(1), v.maxLength(MAX_ROOTS)",
+      "v.minLength(1)",
+      "client/roots-source",
+    ],
+    [
+      "the characters of a trust domain",
+      "v.regex(/^[a-z0-9._-]{1,255}$/)",
+      "v.maxLength(255)",
+      "client/roots-source",
+    ],
+    ["the active root", "if (!roots.has(ActiveRootID))", "if (false)", "client/roots-source"],
+    ["the ID of a root", "if (root.id !== id)", "if (false)", "client/roots-source"],
+    ["a root that is not a CA", "if (!root.isCa)", "if (false)", "client/roots-source"],
+  ),
+  ...guardsOf(
+    "src/client/ca-api.ts",
+    [
+      "304 without an ETag",
+      "if (response.status === 304 && (blocking || etag === null))",
+      "if (false)",
+      "client/roots-source",
+    ],
+    [
+      "the trust domain of a listing",
+      "if (listing !== null && trustDomain !== null && listing.trustDomain !== trustDomain)",
+      "if (false)",
+      "client/roots-source",
+    ],
+    [
+      "the size of a listing",
+      "maxBytes: MAX_BYTES.roots,",
+      "maxBytes: 2 ** 40,",
+      "client/roots-source",
+    ],
+    [
+      "the longest window of a root change",
+      "Math.min(window, MAX_WINDOW_S) * 1000",
+      "window * 1000",
+      "client/roots-source",
+    ],
+  ),
 ];
