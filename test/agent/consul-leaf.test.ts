@@ -350,6 +350,12 @@ describe("a leaf of the agent's configuration", () => {
     assert.equal(agent.asked.get(SIGN), undefined);
   });
 
+  it("is not the one of another datacenter, which the server refuses", async () => {
+    const { status, text } = await read(agent, "web?dc=nowhere");
+    assert.equal(status, 400, text);
+    assert.match(text, /nowhere/);
+  });
+
   it("wakes its readers when it is renewed, each with a higher index", async () => {
     const seen = [(await leafOf(agent, "db")).ModifyIndex];
     for (let i = 0; i < 3; i++) {
