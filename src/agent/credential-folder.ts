@@ -67,7 +67,7 @@ export class CredentialFolder {
     const cause = workload.problem === null ? "" : `: ${workload.problem}`;
     if (this.#written === null) {
       if (workload.svid.current === null)
-        return `${name} has no files yet, because ${workload.service} has no certificate${cause}`;
+        return `${name} has no files yet, because ${workload.service || "the token's service"} has no certificate${cause}`;
       if (bundle.current === null)
         return `${name} has no files yet, because the roots are not known${cause}`;
       return `${name} has no files yet`;

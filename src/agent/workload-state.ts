@@ -96,7 +96,9 @@ export class WorkloadState {
       ? "has no valid certificate: the last one expired"
       : "has no certificate yet";
     const why = workload.problem === null ? "" : ` (${workload.problem})`;
-    return `The service ${JSON.stringify(workload.service)} ${what}${why}`;
+    const { service } = workload;
+    const name = service === "" ? "The token's service" : `The service ${JSON.stringify(service)}`;
+    return `${name} ${what}${why}`;
   }
 
   /** Calls `listener` once after all changes of one turn of the event loop, until it is removed. */
