@@ -329,7 +329,7 @@ describe("a login by JWT", () => {
       "is no JWT",
       async (file: string) => writeFileSync(file, "nothing"),
       77,
-      /refused \(403\): .*another audience/,
+      /refused \(403\): Permission denied/,
     ],
     ["is empty", async (file: string) => writeFileSync(file, " \n"), 75, /is empty/],
     [
