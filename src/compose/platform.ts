@@ -52,6 +52,8 @@ export interface Platform extends DataFolder, LocalFiles {
     readonly runtime: string;
     /** Null if the process is not allowed to read it. */
     readonly hostName: string | null;
+    /** The addresses of the network interfaces; empty if the process is not allowed to read them. */
+    addresses(): readonly string[];
     usage(): ProcessUsage;
   };
   /** Opens the audit log. @throws {ConfigError} if the file cannot be opened */

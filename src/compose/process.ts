@@ -84,7 +84,10 @@ export async function composeOver(
 ): Promise<Meshca> {
   const { clock, random } = platform;
   const policy = { ...policyOf(settings), ...numbers };
-  const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
+  const self = {
+    id: hex(random.bytes(8)),
+    address: ownAddress(settings, platform.process?.addresses()),
+  };
   const keks = await readKekText(settings, platform);
   const sealer = createSealer(await readKeks(keks.text, kekSource(settings)));
   const codec = createCodec(sealer);

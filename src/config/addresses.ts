@@ -6,7 +6,9 @@ import * as v from "valibot";
 import {
   type AddressRange,
   isIpAddress,
+  isLinkLocalAddress,
   isLoopbackAddress,
+  isPublicAddress,
   isUnspecifiedAddress,
   readRange,
 } from "../net/ip.ts";
@@ -122,13 +124,41 @@ export function hostPort(host: string, port: number): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** The address of this replica, as others know it. */
-export function ownAddress({
-  advertised,
-  listen,
-}: {
-  readonly advertised: Advertised | null;
-  readonly listen: { readonly host: string; readonly port: number };
-}): string {
-  return hostPort(advertised?.host ?? listen.host, advertised?.port ?? listen.port);
+/**
+ * The address of this replica, as others know it, `HOST:PORT`.
+ * @param addresses of the network interfaces of this machine. On `0.0.0.0` or `[::]` without
+ * MESHCA_ADVERTISE one of them is taken, by Consul's rule for `advertise_addr`
+ * (agent/config/builder.go): the first private IPv4 address, on `[::]` the first IPv6 address. A
+ * machine without any has only loopback.
+ */
+export function ownAddress(
+  {
+    advertised,
+    listen,
+  }: {
+    readonly advertised: Advertised | null;
+    readonly listen: { readonly host: string; readonly port: number };
+  },
+  addresses: readonly string[] = [],
+): string {
+  const host = advertised?.host ?? reachableAddresses(listen.host, addresses)[0] ?? "localhost";
+  return hostPort(host, advertised?.port ?? listen.port);
+}
+
+/**
+ * The addresses by which other machines may reach a server, the best one first: what it listens on,
+ * or if that is `0.0.0.0` or `::`, the addresses of this machine.
+ */
+export function reachableAddresses(listen: string, addresses: readonly string[]): string[] {
+  if (!isUnspecifiedAddress(listen)) return [listen];
+  const usable = addresses.filter(
+    (address) => !isLoopbackAddress(address) && !isLinkLocalAddress(address),
+  );
+  const isSix = (address: string) => address.includes(":");
+  const [six, four] = [usable.filter(isSix), usable.filter((address) => !isSix(address))];
+  const privateFirst = [
+    ...four.filter((address) => !isPublicAddress(address)),
+    ...four.filter(isPublicAddress),
+  ];
+  return isSix(listen) ? [...six, ...privateFirst] : privateFirst;
 }

@@ -85,13 +85,15 @@ export const datacenter = v.pipe(
 
 export const Schema = v.object({
   MESHCA_LISTEN: v.optional(listenAddress, "127.0.0.1:8500"),
-  /** The address of this replica, as others know it. @default MESHCA_LISTEN */
+  /** The address of this replica, as others know it. @default `ownAddress` */
   MESHCA_ADVERTISE: v.optional(advertisedAddress),
   ...TLS_ENTRIES,
   MESHCA_DATA_DIR: v.optional(v.pipe(v.string(), v.nonEmpty("must name a folder")), ".meshca"),
   MESHCA_CONFIG: v.optional(fileName),
   /** Read by `readStoreUrl`. @default SQLite in the data folder */
   MESHCA_STORE: v.optional(v.string()),
+  /** A file with the value of MESHCA_STORE. */
+  MESHCA_STORE_FILE: v.optional(fileName),
   /** Key-encryption keys. @default one in the data folder */
   MESHCA_KEK: v.optional(v.string()),
   MESHCA_KEK_FILE: v.optional(fileName),

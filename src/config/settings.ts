@@ -96,7 +96,12 @@ export function readSettings(
         : `is not a setting; did you mean ${near}?`,
     );
   const file = readFileSettings(variables.MESHCA_CONFIG, readFile, configNames, faults);
-  const given = { ...preferEnvironment(file?.settings ?? {}, variables), ...variables };
+  const given = withStoreFile(
+    { ...preferEnvironment(file?.settings ?? {}, variables), ...variables },
+    variables,
+    readFile,
+    faults,
+  );
   const result = v.safeParse(Schema, given);
   // A value may be a secret: messages name only what was expected.
   for (const issue of result.issues ?? []) faults.add(v.getDotPath(issue) ?? "", issue.message);
@@ -121,7 +126,8 @@ export function readSettings(
   let tls: TlsSettings | null = null;
   if (isWhole && output !== null) {
     const { connectEnabled = true, https = false } = file ?? {};
-    tls = tlsSettings(output, { host, connectEnabled, https }, faults);
+    const advertised = output.MESHCA_ADVERTISE?.host ?? null;
+    tls = tlsSettings(output, { host, advertised, connectEnabled, https }, faults);
     const plainHttp = output.MESHCA_PLAIN_HTTP ?? null;
     const serving = { host, tls: tls !== null, plainHttp, accessControl: acl !== "off" };
     const refusal = listenRefusal(serving);
@@ -200,11 +206,27 @@ function readNamed(setting: string, given: Given, readFile: ReadFile, faults: Fa
   }
 }
 
+/** The settings with the content of the file that MESHCA_STORE_FILE names as MESHCA_STORE. */
+function withStoreFile(
+  given: Record<string, string>,
+  variables: Given,
+  readFile: ReadFile,
+  faults: Faults,
+): Record<string, string> {
+  if (given.MESHCA_STORE_FILE === undefined) return given;
+  if (variables.MESHCA_STORE !== undefined)
+    faults.add("MESHCA_STORE_FILE", "is given together with MESHCA_STORE; give one of them");
+  const { MESHCA_STORE: _replaced, ...others } = given;
+  const text = readNamed("MESHCA_STORE_FILE", given, readFile, faults);
+  return text === null ? others : { ...others, MESHCA_STORE: text.trim() };
+}
+
 function readStore(given: Given, readFile: ReadFile, faults: Faults): StoreUrl | null {
   if (given.MESHCA_STORE === undefined) return null;
   const read = readStoreUrl(given.MESHCA_STORE, readFile);
   if ("kind" in read) return read;
-  for (const reason of read) faults.add("MESHCA_STORE", reason);
+  const setting = given.MESHCA_STORE_FILE === undefined ? "MESHCA_STORE" : "MESHCA_STORE_FILE";
+  for (const reason of read) faults.add(setting, reason);
   return null;
 }
 

@@ -70,6 +70,8 @@ export function preferEnvironment(
 interface Served {
   /** The host to listen on. */
   readonly host: string;
+  /** The host of MESHCA_ADVERTISE, or null. */
+  readonly advertised: string | null;
   readonly connectEnabled: boolean;
   /** Whether the file has a port for HTTPS. */
   readonly https: boolean;
@@ -78,7 +80,7 @@ interface Served {
 /** Puts the settings of TLS together. @returns null for plain HTTP */
 export function tlsSettings(given: TlsGiven, served: Served, faults: Faults): TlsSettings | null {
   const { MESHCA_TLS_CERT_FILE: certFile, MESHCA_TLS_KEY_FILE: keyFile } = given;
-  const names = serverNames(served.host, given.MESHCA_TLS_NAMES, faults);
+  const names = serverNames(served, given.MESHCA_TLS_NAMES, faults);
   if (given.MESHCA_TLS === undefined && certFile === undefined && keyFile === undefined) {
     refuseWithoutTls(given, served, faults);
     return null;
@@ -152,10 +154,17 @@ const MAX_NAMES = 16;
 const DNS_NAME =
   /^(?=.{1,253}$)(?!.*\.\d+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
-/** The names of our own certificate: loopback, the host to listen on, and the given ones. */
-function serverNames(host: string, given: string | undefined, faults: Faults): ServerNames {
+/** The names of our own certificate: loopback, the hosts of this replica, and the given ones. */
+function serverNames(
+  { host, advertised }: Pick<Served, "host" | "advertised">,
+  given: string | undefined,
+  faults: Faults,
+): ServerNames {
   const more = given === undefined ? [] : given.split(",").map((name) => name.trim().toLowerCase());
-  const own = ["0.0.0.0", "::"].includes(host) ? [] : [host.toLowerCase()];
+  const own = [
+    ...(["0.0.0.0", "::"].includes(host) ? [] : [host.toLowerCase()]),
+    ...(advertised === null ? [] : [advertised]),
+  ];
   const dnsNames = new Set(["localhost"]);
   const addresses = new Map<string, Bytes>();
   let invalid: string | null = null;

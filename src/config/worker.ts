@@ -45,6 +45,7 @@ const REFUSED = new Map<string, string>([
   ["MESHCA_ADVERTISE", PLATFORM],
   ...Object.keys(TLS_ENTRIES).map((name): [string, string] => [name, PLATFORM]),
   ["MESHCA_DATA_DIR", FILE],
+  ["MESHCA_STORE_FILE", `${FILE}; put the URL into the secret MESHCA_STORE`],
   ["MESHCA_CONFIG", `${FILE}; set each MESHCA_* by itself`],
   ["MESHCA_KEK_FILE", `${FILE}; put the keys into the secret MESHCA_KEK`],
   ["MESHCA_KEK_VAULT", `${FILE}; put the keys into the secret MESHCA_KEK`],

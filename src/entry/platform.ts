@@ -7,7 +7,7 @@ import { lookup } from "node:dns/promises";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { request } from "node:https";
 import type { LookupFunction } from "node:net";
-import { hostname } from "node:os";
+import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { Platform } from "../compose/platform.ts";
@@ -61,7 +61,12 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
-    process: { runtime: runtimeText(), hostName: hostNameOrNull(), usage: processUsage },
+    process: {
+      runtime: runtimeText(),
+      hostName: hostNameOrNull(),
+      addresses: interfaceAddresses,
+      usage: processUsage,
+    },
     openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };
@@ -73,6 +78,18 @@ function hostNameOrNull(): string | null {
     return hostname();
   } catch {
     return null;
+  }
+}
+
+/** Empty if Deno has no --allow-sys=networkInterfaces. IPv6 addresses have no zone. */
+function interfaceAddresses(): readonly string[] {
+  try {
+    return Object.values(networkInterfaces())
+      .flatMap((each) => each ?? [])
+      .filter(({ internal }) => !internal)
+      .map(({ address }) => address.replace(/%.*$/, ""));
+  } catch {
+    return [];
   }
 }
 

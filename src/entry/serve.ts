@@ -4,7 +4,7 @@
  */
 import type { Meshca } from "../compose/process.ts";
 import { notYet, Start } from "../compose/start.ts";
-import { hostPort } from "../config/addresses.ts";
+import { hostPort, ownAddress } from "../config/addresses.ts";
 import type { Settings } from "../config/settings.ts";
 import { prepareData } from "./data-platform.ts";
 import { type Listen, listenWithTls, stopInTime } from "./listen.ts";
@@ -14,6 +14,8 @@ import { createPlatform, type ProcessPlatform } from "./platform.ts";
 export interface Served {
   /** The address that it listens on, `host:port`. */
   readonly listen: string;
+  /** The address of this replica, as others know it, `host:port`. */
+  readonly advertised: string;
   readonly url: string;
   readonly platform: ProcessPlatform;
   /** Resolves once the CA answers. Rejects with a CaError if it cannot start, or is closed before. */
@@ -51,6 +53,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   const address = hostPort(listen.host, listen.port);
   return {
     listen: address,
+    advertised: ownAddress({ ...settings, listen }, platform.process?.addresses()),
     url: `${settings.tls === null ? "http" : "https"}://${address}`,
     platform,
     ready,

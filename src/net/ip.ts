@@ -17,6 +17,10 @@ const FOUR_PART_DECIMAL = /^(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}$/;
 const LOOPBACK_IPV4 = ipaddr.IPv4.parseCIDR("127.0.0.0/8");
 const LOOPBACK_IPV6 = ["::1/128", "::ffff:7f00:0/104"].map((range) => ipaddr.IPv6.parseCIDR(range));
 
+/** RFC 3927, RFC 4291 §2.5.6. */
+const LINK_LOCAL_IPV4 = ipaddr.IPv4.parseCIDR("169.254.0.0/16");
+const LINK_LOCAL_IPV6 = ipaddr.IPv6.parseCIDR("fe80::/10");
+
 /** IANA's special-purpose ranges of IPv4 that are globally reachable nevertheless (RFC 6890). */
 const PUBLIC_IPV4: readonly string[] = ["unicast", "as112", "amt"];
 
@@ -73,6 +77,14 @@ export function isLoopbackAddress(text: string): boolean {
   return address instanceof ipaddr.IPv4
     ? address.match(LOOPBACK_IPV4)
     : address !== null && LOOPBACK_IPV6.some((range) => address.match(range));
+}
+
+/** Whether a text is an address that is valid on one link only. */
+export function isLinkLocalAddress(text: string): boolean {
+  const address = parseIp(text);
+  return address instanceof ipaddr.IPv4
+    ? address.match(LINK_LOCAL_IPV4)
+    : address?.match(LINK_LOCAL_IPV6) === true;
 }
 
 /** Whether a text is `0.0.0.0`, `::`, or the first of them mapped into IPv6. */

@@ -589,6 +589,41 @@ describe("readSettings()", () => {
     ]);
   });
 
+  it("readSettings() reads the URL of the store from the file of MESHCA_STORE_FILE, which wins over the configuration file", () => {
+    const MESHCA_STORE_FILE = "store";
+    const files: Record<string, string> = {
+      store: "redis://:s3cret@127.0.0.1:7/3\n",
+      "c.json": '{"store": "memory:"}',
+      wrong: "redis:x",
+      empty: "\n",
+    };
+    const settingsOf = (environment: Readonly<Record<string, string>>) =>
+      readSettings({ MESHCA_KEK: "a:b", ...environment }, (path) => files[path] ?? "", []);
+    for (const more of [{}, { MESHCA_CONFIG: "c.json" }]) {
+      const { store, namedFiles } = settingsOf({ MESHCA_STORE_FILE, ...more });
+      assert.deepEqual(store.kind === "redis" && [store.password, store.db], ["s3cret", 3]);
+      assert.ok(
+        namedFiles.some(({ setting, path }) => `${setting} ${path}` === `MESHCA_STORE_FILE store`),
+      );
+    }
+    const faultOf = (environment: Readonly<Record<string, string>>) => {
+      try {
+        return String(settingsOf(environment).store.kind);
+      } catch (error) {
+        return error instanceof ConfigError
+          ? error.violations.map(({ message }) => message).join("; ")
+          : String(error);
+      }
+    };
+    assert.equal(
+      faultOf({ MESHCA_STORE_FILE, MESHCA_STORE: "memory:" }),
+      "MESHCA_STORE_FILE: is given together with MESHCA_STORE; give one of them",
+    );
+    for (const name of ["wrong", "empty"])
+      assert.equal(faultOf({ MESHCA_STORE_FILE: name }), `MESHCA_STORE_FILE: ${STORE_FORMS}`);
+    assert.deepEqual(faults({ MESHCA_STORE_FILE: "no" }), ['MESHCA_STORE_FILE: cannot read "no"']);
+  });
+
   it("readSettings() takes the store from the file if the environment names none", () => {
     const file = { store: "redis://127.0.0.1:7/3" };
     const { store } = read({ MESHCA_CONFIG: "meshca.json", MESHCA_KEK: "a:b" }, file);

@@ -51,6 +51,7 @@ describe("readWorkerSettings()", () => {
     ["MESHCA_STORE", "redis+cluster://a,b", /of one server/],
     ["MESHCA_STORE", "redis+sentinel://a,b/mesh", /of one server/],
     ["MESHCA_STORE", "rediss://h?ca=ca.pem", /cannot read "ca.pem"/],
+    ["MESHCA_STORE_FILE", "store", /put the URL into the secret MESHCA_STORE/],
     ["MESHCA_KEK_FILE", "kek", /put the keys into the secret MESHCA_KEK/],
     ["MESHCA_KEK_VAULT", "transit.json", /put the keys into the secret MESHCA_KEK/],
     ["MESHCA_CONFIG", "meshca.json", /a Worker has no files/],

@@ -8,6 +8,7 @@ import { X509Certificate } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, it } from "node:test";
+import { redisError } from "../../src/store/redis/error.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { linesOf, makeDataDir, runServer, startServer } from "../fixtures/process.ts";
 import { KEK, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
@@ -287,6 +288,51 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       1,
     );
     assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+  });
+
+  it("waits for a read-only replica of Redis to be promoted, and says so", {
+    timeout: 60_000,
+  }, async () => {
+    const master = await startRedis();
+    endings.push(master.stop);
+    const redis = await startRedis({ config: [`replicaof 127.0.0.1 ${master.port}`] });
+    endings.push(redis.stop);
+    await until(async () => /master_link_status:up/.test(await redis.admin.info("replication")));
+    const listen = await freePort();
+    const starting = startServer({
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: KEK,
+      MESHCA_LISTEN: `127.0.0.1:${listen}`,
+      MESHCA_DATA_DIR: makeDataDir(),
+    });
+    const ready = async () =>
+      (await fetch(`http://127.0.0.1:${listen}/readyz`).catch(() => null))?.text();
+    await until(async () =>
+      /^The CA is not ready: waiting for the store: Redis is read-only because it is a replica/.test(
+        (await ready()) ?? "",
+      ),
+    );
+    await redis.admin.call("REPLICAOF", "NO", "ONE");
+    const server = await starting;
+    await until(async () => (await ready())?.startsWith("ok\n") === true);
+    assert.equal((await server.stop()).code, 0);
+  });
+
+  it("names protected mode as the reason why Redis refuses", () => {
+    const denied = new Error(
+      "DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user.",
+    );
+    for (const { code, message } of [
+      redisError(denied, null),
+      redisError(new Error("Connection is closed."), denied),
+    ])
+      assert.deepEqual(
+        [code, message],
+        [
+          "store_refused",
+          "Redis is in protected mode and serves its own machine only; set a password in Redis (requirepass) and in MESHCA_STORE",
+        ],
+      );
   });
 
   it("ends at once and with 0 if it is stopped while it waits", { timeout: 60_000 }, async () => {

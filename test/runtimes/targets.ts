@@ -45,7 +45,7 @@ export const COMMANDS = {
     "--allow-net=127.0.0.1",
     "--allow-env",
     `--allow-read=${dataDir}`,
-    "--allow-sys=uid",
+    "--allow-sys=uid,networkInterfaces",
     `--allow-write=${dataDir}`,
   ],
 } as const;

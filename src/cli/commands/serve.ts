@@ -6,6 +6,7 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import type { Meshca } from "../../compose/process.ts";
+import { reachableAddresses } from "../../config/addresses.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
@@ -36,10 +37,12 @@ export async function serveCommand(worker: number | null = null): Promise<number
     const { log } = served.platform;
     log.info("Listening", {
       url: served.url,
+      advertise: served.advertised,
       version: VERSION,
       store: describeStore(settings.store),
       ...workerField(worker),
     });
+    if (worker === null || worker === 0) warnOfChosenAddress(settings, served);
     hangUp = reloader(settings, served);
     const meshca = await Promise.race([served.ready, stopped]);
     if (typeof meshca !== "string") {
@@ -92,6 +95,22 @@ function hasTerminal(): boolean {
   } catch {
     return false;
   }
+}
+
+/** Warns if this machine has several addresses, or none, and the settings do not say which is meant. */
+function warnOfChosenAddress(
+  { advertised, listen }: Settings,
+  { platform, advertised: address }: Served,
+): void {
+  if (advertised !== null) return;
+  const addresses = reachableAddresses(listen.host, platform.process?.addresses() ?? []);
+  if (addresses.length !== 1)
+    platform.log.warn(
+      addresses.length === 0
+        ? "This machine has no address that other replicas can reach; set MESHCA_ADVERTISE to the one that they use"
+        : "This machine has several addresses, and the first is shown as the address of this replica; set MESHCA_ADVERTISE to choose",
+      { advertise: address, addresses: addresses.join(", ") },
+    );
 }
 
 /** The store without user, password and keys. */

@@ -13,12 +13,17 @@ const refused = (text: string, cause: unknown) =>
   new StoreError("store_refused", text, { cause, retryAfterMs: RETRY_MS });
 const corrupt = (text: string, cause: unknown) => new StoreError("state_corrupt", text, { cause });
 
+const PROTECTED =
+  "Redis is in protected mode and serves its own machine only; set a password in Redis (requirepass) and in MESHCA_STORE";
+
 /** Errors of Redis by their text. */
 const REPLIES: readonly (readonly [RegExp, typeof refused, string])[] = [
   [/\b(WRONGPASS|NOAUTH|invalid password)\b/, refused, "Redis refused the user or the password"],
+  [/\bDENIED\b.*protected mode/s, refused, PROTECTED],
+  // It may be promoted: after a failover, or behind a name that moves to the master.
   [
     /\bREADONLY\b/,
-    refused,
+    unable,
     "Redis is read-only because it is a replica; connect to the master, or use Sentinel",
   ],
   [/\bOOM\b/, unable, "Redis is out of memory: maxmemory is reached"],
@@ -80,6 +85,7 @@ export function redisError(error: unknown, connectError: unknown, tried?: string
 /** Refusals that retrying does not end, by the text of Redis, ioredis or the TLS library. */
 const REFUSALS: readonly (readonly [RegExp, string])[] = [
   [/WRONGPASS|NOAUTH|invalid password/i, "Redis refused the user or the password"],
+  [/\bDENIED\b.*protected mode/s, PROTECTED],
   [
     /Protocol error|Unknown RESP type/i,
     "The server of MESHCA_STORE does not speak the protocol of Redis",
