@@ -14,12 +14,17 @@ import { ServerPool } from "../client/server-pool.ts";
 import { ServerTrust } from "../client/server-trust.ts";
 import { isLoopback } from "../config/addresses.ts";
 import type { Settings } from "../config/settings.ts";
+import { endsConnection } from "../http/client.ts";
+import { plainBody, TEXT } from "../http/responses.ts";
 import type { Endpoint, Method, Route } from "../http/route.ts";
 import { VERSION } from "../version.ts";
 import type { Platform } from "./platform.ts";
 
 /** The origin that requests inside of the process name. No connection is made. */
 const INSIDE = "http://127.0.0.1";
+/** The text of the 403 to a request that an nginx nobody declared may have forwarded. */
+const MAYBE_FORWARDED =
+  "Request has Connection: close, the only mark of a request that nginx forwarded, and a server hands out private keys to programs of its own machine only: leave the header out, or run meshca agent";
 /** The paths that only an agent has. */
 const AGENT_PATH = /^\/v1\/agent\/(?:self|connect\/authorize|connect\/ca\/leaf(?:\/.*)?)$/;
 
@@ -95,6 +100,10 @@ export class LocalAgent {
     const wrap = ({ access, handle }: Endpoint): Endpoint => ({
       access,
       handle: (call) => {
+        if (endsConnection(call.request.headers)) {
+          const body = plainBody(TEXT, MAYBE_FORWARDED);
+          return { status: 403, headers: { "Cache-Control": "no-store" }, body };
+        }
         if (!this.#started) void this.#roots.start();
         this.#started = true;
         return handle(call);

@@ -39,8 +39,7 @@ export function hostRefusal(
 
 /**
  * Headers that proxies add to a forwarded request (RFC 7239 section 4, RFC 9110 section 7.6.3, and
- * vendors' own). nginx before 1.29.7 adds only `Connection: close` by default, so a local tool that
- * sends it is taken for a proxy.
+ * vendors' own).
  */
 const FORWARDED =
   /^(?:forwarded|via|x-(?:forwarded|envoy|amzn|original)-.*|x-forwarded|forwarded-for|x-real-ip|.*-client-ip|.*-connecting-ip|cdn-loop|max-forwards)$/;
@@ -58,8 +57,15 @@ export function isLocal(
   if (!loopbackOnly || behindProxy || !isLoopbackAddress(remoteAddress ?? "")) return false;
   // Clients elsewhere reach a proxy by a name of MESHCA_HOSTS.
   if (hostRefusal(headers.get("host"), { hosts: null, loopbackOnly }) !== null) return false;
-  if (headers.get("connection")?.toLowerCase() === "close") return false;
-  return !isForwarded(headers);
+  return !endsConnection(headers) && !isForwarded(headers);
+}
+
+/**
+ * Whether a request ends its connection, the only mark of nginx before 1.29.7 by default. A local tool
+ * that sends this header is taken for a proxy.
+ */
+export function endsConnection(headers: Headers): boolean {
+  return headers.get("connection")?.toLowerCase() === "close";
 }
 
 /** Whether a header shows that a proxy forwarded the request. */

@@ -132,6 +132,12 @@ export const CONSUL_API: readonly Mutant[] = [
       "plainHttp !== undefined",
       "http/agent-routes",
     ],
+    [
+      "keys through an nginx that is not declared",
+      "if (endsConnection(call.request.headers))",
+      "if (call === null)",
+      "http/agent-routes",
+    ],
   ),
   ...guardsOf("src/agent/consul-api/served-leaf.ts", [
     "an index that grows with each leaf",
