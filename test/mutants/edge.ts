@@ -74,7 +74,7 @@ export const EDGE: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/http/client.ts",
-    ["headers of a proxy", "return !isForwarded(headers);", "return true;", "http/readyz"],
+    ["headers of a proxy", " && !isForwarded(headers);", ";", "http/readyz"],
     [
       "a name that is not of loopback",
       'if (hostRefusal(headers.get("host"), { hosts: null, loopbackOnly }) !== null) return false;',

@@ -93,6 +93,12 @@ export const SIGNING: readonly Mutant[] = [
       "core/ca/leaf-names",
     ],
     [
+      "the names of Consul's servers in a datacenter named like a lookup",
+      "datacenter === own.toLowerCase() || ",
+      "",
+      "core/ca/leaf-names",
+    ],
+    [
       "names of servers and gateways",
       "if (domains.some((domain)",
       'if (["localhost"].some((domain)',

@@ -31,8 +31,8 @@ const LOOPBACK = [
 ];
 
 /**
- * The labels next to `consul` in names of Consul's DNS that are no datacenters
- * (https://developer.hashicorp.com/consul/docs/discover/dns).
+ * The labels next to `consul` in names of Consul's DNS that are not datacenters, unless one has such a
+ * name (https://developer.hashicorp.com/consul/docs/discover/dns).
  */
 const DNS_LOOKUPS = ["service", "virtual", "connect", "ingress", "query", "node", "addr"];
 
@@ -128,7 +128,7 @@ function serviceDnsFaultOf(
   const given = templates
     .map((template) => expandDnsTemplate(template, values))
     .filter((name) => name !== null);
-  const isReserved = reservedBy(trustDomain, reserved);
+  const isReserved = reservedBy(id, reserved);
   const offered = given.filter((name) => !isReserved(name));
   const allowed =
     offered.length === 0
@@ -144,7 +144,10 @@ function serviceDnsFaultOf(
  * Whether a DNS name, or a name that a wildcard covers, is one of loopback (RFC 6761 §6.3), of Consul's
  * servers and gateways (agent/connect/uri_server.go, tlsutil/generate.go), or of this CA's servers.
  */
-function reservedBy(trustDomain: string, reserved: () => ServerNames): (name: string) => boolean {
+function reservedBy(
+  { trustDomain, datacenter }: LeafId,
+  reserved: () => ServerNames,
+): (name: string) => boolean {
   const domains = ["localhost", `peering.${trustDomain}`.toLowerCase()];
   const own = reserved().dnsNames;
   return (name) => {
@@ -153,18 +156,21 @@ function reservedBy(trustDomain: string, reserved: () => ServerNames): (name: st
     if (domains.some((domain) => base === domain || base.endsWith(`.${domain}`))) return true;
     const covers = (other: string) =>
       isWildcard ? other.slice(other.indexOf(".") + 1) === base : other === name;
-    return own.some(covers) || isConsulServer(isWildcard ? `server.${base}` : name);
+    return own.some(covers) || isConsulServer(isWildcard ? `server.${base}` : name, datacenter);
   };
 }
 
-/** Whether a name is `server.<datacenter>.consul`. */
-function isConsulServer(name: string): boolean {
+/**
+ * Whether a name is `server.<datacenter>.consul`.
+ * @param own datacenter of this CA, which may be named like a lookup.
+ */
+function isConsulServer(name: string, own: string): boolean {
   const [server, datacenter = "", domain, ...rest] = name.split(".");
   return (
     server === "server" &&
     domain === "consul" &&
     rest.length === 0 &&
-    !DNS_LOOKUPS.includes(datacenter)
+    (datacenter === own.toLowerCase() || !DNS_LOOKUPS.includes(datacenter))
   );
 }
 

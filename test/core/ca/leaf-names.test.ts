@@ -118,6 +118,24 @@ describe("leafNames() of a service", () => {
       );
     });
 
+  for (const [datacenter, name, template, dns] of [
+    ["service", "server", "{service}.service.consul", "server.service.consul"],
+    ["virtual", "server", "{service}.virtual.consul", "server.virtual.consul"],
+    ["node", "server", "{service}.{datacenter}.consul", "server.node.consul"],
+    ["node", "node", "server.{service}.consul", "server.node.consul"],
+    ["service", "service", "*.{service}.consul", "*.service.consul"],
+  ] as const)
+    it(`leafNames() gives the service ${name} of the datacenter ${datacenter} no ${dns}`, () => {
+      const path = `/ns/default/dc/${datacenter}/svc/${name}`;
+      const templates = [template, "{service}.own"];
+      assertRefused(() => ask(path, { dns: [dns], templates }), RESERVED);
+      assertRefused(
+        () => ask(path, { dns: ["other"], templates }),
+        new RegExp(`: its DNS names are "${name}\\.own"; ServiceDNSNames`),
+      );
+      assert.deepEqual(ask(path, { dns: [`${name}.own`], templates }), [`${name}.own`]);
+    });
+
   it("leafNames() gives names that only look like those of servers", () => {
     const own = { dnsNames: ["ca.example.com"] };
     for (const [name, template, dns] of [
