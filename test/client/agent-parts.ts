@@ -13,9 +13,12 @@ import { RootsSource } from "../../src/client/roots-source.ts";
 import { ServerPool } from "../../src/client/server-pool.ts";
 import { ServerTrust, type ServerTrustOptions } from "../../src/client/server-trust.ts";
 import type { Source } from "../../src/client/source.ts";
+import type { Transport, TransportRequest } from "../../src/client/transport.ts";
 import type { Clock, Random } from "../../src/core/ports/clock.ts";
 import type { Log, LogFields } from "../../src/core/ports/log.ts";
 import { processClock, systemRandom } from "../../src/entry/system.ts";
+import type { FakeClock } from "../fakes/clock.ts";
+import { settle } from "../fixtures/app.ts";
 
 /** A log that keeps its lines. */
 export class LogBook implements Log {
@@ -43,6 +46,30 @@ export interface PartsOptions extends Partial<ServerTrustOptions> {
   readonly credentials?: (api: CaApi, clock: Clock, log: Log) => Credentials;
 }
 
+/** A transport that counts the exchanges that are open. */
+class CountingTransport implements Transport {
+  readonly #transport = new NodeTransport();
+  /** Without blocking queries, which wait for a change. */
+  open = 0;
+
+  async send(request: TransportRequest) {
+    if (request.url.searchParams.has("index")) return this.#transport.send(request);
+    this.open++;
+    try {
+      return await this.#transport.send(request);
+    } finally {
+      this.open--;
+    }
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+}
+
+/** Those that are not closed. */
+const allParts = new Set<Parts>();
+
 /** The parts that the identities of one agent share. */
 export class Parts {
   readonly log = new LogBook();
@@ -54,6 +81,7 @@ export class Parts {
   readonly credentials: Credentials | null;
   readonly #options: PartsOptions;
   readonly #leaves: LeafSource[] = [];
+  readonly #transport = new CountingTransport();
 
   constructor(options: PartsOptions) {
     const { clock = processClock, random = systemRandom, cache = null } = options;
@@ -63,11 +91,18 @@ export class Parts {
     this.clock = clock;
     this.alarms = new Alarms(clock);
     const trust = new ServerTrust({ readCaFile, pin, datacenter });
-    const transport = new NodeTransport();
+    const transport = this.#transport;
     this.pool = new ServerPool({ servers, trust, transport, clock, random, log });
     this.api = new CaApi(this.pool);
     this.roots = new RootsSource({ pool: this.pool, api: this.api, cache, clock, random, log });
     this.credentials = options.credentials?.(this.api, clock, log) ?? null;
+    allParts.add(this);
+  }
+
+  /** Whether no exchange is open and no leaf is being made or checked. */
+  get isAtRest(): boolean {
+    if (this.#transport.open > 0) return false;
+    return this.roots.current === null || this.#leaves.every((leaf) => leaf.nextAttempt !== null);
   }
 
   leaf(identity: Partial<LeafIdentity>, credentials = this.credentials): LeafSource {
@@ -89,6 +124,7 @@ export class Parts {
   }
 
   async close(): Promise<void> {
+    allParts.delete(this);
     for (const leaf of this.#leaves) await leaf.close();
     await this.roots.close();
     await this.credentials?.close();
@@ -115,4 +151,20 @@ export function until<T>(
 /** Waits until a condition holds, which is looked at every few milliseconds. */
 export async function eventually(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/**
+ * Moves a clock in steps until a condition holds. While an exchange is open or a leaf is being made, it
+ * stands still: how far it gets does not depend on how fast the machine is.
+ */
+export async function pass(
+  { clock }: { readonly clock: FakeClock },
+  holds: () => boolean,
+  stepMs = 1000,
+): Promise<void> {
+  while (!holds()) {
+    if ([...allParts].every(({ isAtRest }) => isAtRest)) clock.advance(stepMs);
+    await settle();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }

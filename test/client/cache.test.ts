@@ -27,9 +27,9 @@ import { FileCache } from "../../src/client/node/file-cache.ts";
 import { FormatError } from "../../src/core/errors.ts";
 import { createTestCa, DEFAULT_BOOTSTRAP } from "../fakes/ca.ts";
 import { createSeededRandom } from "../fakes/clock.ts";
-import { createTestApp, settle, type TestApp } from "../fixtures/app.ts";
+import { createTestApp, settle } from "../fixtures/app.ts";
 import { bundleOf, makeSvid } from "../fixtures/svid.ts";
-import { eventually, LogBook, Parts, until } from "./agent-parts.ts";
+import { eventually, LogBook, Parts, pass, until } from "./agent-parts.ts";
 import { ScriptedServer } from "./scripted-server.ts";
 
 const IS_ROOT = process.geteuid?.() === 0;
@@ -248,15 +248,6 @@ async function cached() {
   const entry = JSON.parse((await cache.read(leafKey(IDENTITY))) ?? "null") as Cached;
   assert.notEqual(await cache.read(ROOTS_KEY), null);
   return { app, server, cache, start, svid, entry };
-}
-
-/** Moves the clock until a condition holds. */
-async function pass({ clock }: Pick<TestApp, "clock">, holds: () => boolean, stepMs = 500) {
-  while (!holds()) {
-    clock.advance(stepMs);
-    await settle();
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 const other = async () => {

@@ -17,7 +17,7 @@ import { basic, makeOddCa, usage } from "../core/x509/odd-certificates.ts";
 import { URI } from "../core/x509/requests.ts";
 import { createFakeClock, createSeededRandom } from "../fakes/clock.ts";
 import { settle } from "../fixtures/app.ts";
-import { Parts, until } from "./agent-parts.ts";
+import { Parts, pass, until } from "./agent-parts.ts";
 import { ForgedCa, type Forgery, namesOf, SIGN } from "./forged-ca.ts";
 
 const HOUR = 3_600_000;
@@ -45,8 +45,6 @@ async function start(identity: Partial<LeafIdentity> = {}, offsetMs: () => numbe
   return { ca, clock, parts, leaf: parts.leaf(identity) };
 }
 
-type Started = Awaited<ReturnType<typeof start>>;
-
 async function failureOf(leaf: LeafSource): Promise<ClientError> {
   await leaf.start();
   return (await until(leaf.failure)) as ClientError;
@@ -55,15 +53,6 @@ async function failureOf(leaf: LeafSource): Promise<ClientError> {
 async function held(leaf: LeafSource): Promise<X509Svid> {
   await leaf.start();
   return (await until(leaf)) as X509Svid;
-}
-
-/** Moves the clock in steps until a condition holds. */
-async function pass({ clock }: Pick<Started, "clock">, holds: () => boolean, stepMs = 1000) {
-  while (!holds()) {
-    clock.advance(stepMs);
-    await settle();
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 describe("a leaf with names", () => {

@@ -12,7 +12,7 @@ import type { Clock } from "../../src/core/ports/clock.ts";
 import { configuration, createTestCa, DEFAULT_BOOTSTRAP } from "../fakes/ca.ts";
 import { createSeededRandom } from "../fakes/clock.ts";
 import { createTestApp, settle, type TestApp } from "../fixtures/app.ts";
-import { Parts, type PartsOptions, until } from "./agent-parts.ts";
+import { Parts, type PartsOptions, pass, until } from "./agent-parts.ts";
 import { type Act, type Asked, ScriptedServer } from "./scripted-server.ts";
 
 const SIGN = "/v1/connect/ca/sign";
@@ -38,15 +38,6 @@ async function start(options: Partial<PartsOptions> = {}) {
   ends.push(() => parts.close());
   await parts.roots.start();
   return { app, server, parts, leaf: parts.leaf({ datacenter: null }) };
-}
-
-/** Moves the clock in steps until a condition holds. */
-async function pass({ clock }: TestApp, holds: () => boolean, stepMs = 1000): Promise<void> {
-  while (!holds()) {
-    clock.advance(stepMs);
-    await settle();
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 /** Replaces what the server does with a request to sign. */

@@ -14,7 +14,7 @@ import { configuration, trustDomain } from "../fakes/ca.ts";
 import { createSeededRandom } from "../fakes/clock.ts";
 import { createTestApp, settle, type TestApp } from "../fixtures/app.ts";
 import { makeSvid } from "../fixtures/svid.ts";
-import { eventually, Parts } from "./agent-parts.ts";
+import { eventually, Parts, pass } from "./agent-parts.ts";
 import { type Act, type Asked, ScriptedServer } from "./scripted-server.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
@@ -150,15 +150,6 @@ async function start() {
   return { app, server, parts, roots: parts.roots };
 }
 
-/** Moves the clock until a condition holds. */
-async function pass({ clock }: Pick<TestApp, "clock">, holds: () => boolean) {
-  while (!holds()) {
-    clock.advance(100);
-    await settle();
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
-
 /** Replaces the answers of the roots, also of the query that waits. */
 function forge(server: ScriptedServer, act: (asked: Asked) => Act | Promise<Act>): void {
   server.script = (asked) => (asked.path.startsWith(ROOTS) ? act(asked) : "pass");
@@ -292,9 +283,9 @@ describe("RootsSource", () => {
     await roots.start();
     const good = await answerOf(server);
     forge(server, () => good);
-    await pass(app, () => server.count(ROOTS) > 3);
+    await pass(app, () => server.count(ROOTS) > 3, 100);
     const [from, began] = [server.count(ROOTS), app.clock.now().getTime()];
-    await pass(app, () => server.count(ROOTS) >= from + 20);
+    await pass(app, () => server.count(ROOTS) >= from + 20, 100);
     const took = app.clock.now().getTime() - began;
     assert.ok(took >= 19 * 200, `20 queries in ${took} ms`);
   });
