@@ -12,12 +12,14 @@ import { EXIT } from "./output.ts";
 
 const USAGE = `Usage: meshca serve [--workers N]
        meshca agent [FLAG ...]
-       meshca healthcheck
+       meshca healthcheck [--agent ADDRESS] [--ready]
 
   serve         run the CA; settings come from MESHCA_* variables and the file that MESHCA_CONFIG names
                 --workers N   N processes behind one port, 1 to ${MAX_WORKERS}
   agent         keep the certificate of a service valid and hand it to the service; see meshca agent --help
   healthcheck   ask the server with the same settings on this machine whether it answers; exits with 0 or 1
+                --agent ADDRESS   ask an agent by its --listen: HOST:PORT or unix:PATH
+                --ready           whether it is ready, and not only whether it answers
 
 `;
 
@@ -48,6 +50,19 @@ async function serve(args: readonly string[]): Promise<number | null> {
   return count >= 1 && count <= MAX_WORKERS ? workersCommand(count) : null;
 }
 
+/** Checks with these arguments. @returns the exit code, or null if they are invalid */
+async function healthcheck(args: readonly string[]): Promise<number | null> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: { agent: { type: "string" }, ready: { type: "boolean" } },
+    });
+    return healthcheckCommand(process.env, values);
+  } catch {
+    return null;
+  }
+}
+
 /** Runs a command. @returns the exit code, or null if the arguments are invalid */
 async function run(command: string | undefined, args: readonly string[]): Promise<number | null> {
   switch (command) {
@@ -56,7 +71,7 @@ async function run(command: string | undefined, args: readonly string[]): Promis
     case "agent":
       return agentCommand(args);
     case "healthcheck":
-      return args.length === 0 ? healthcheckCommand() : null;
+      return healthcheck(args);
     default:
       return null;
   }

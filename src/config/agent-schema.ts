@@ -79,7 +79,7 @@ const account = (what: string) =>
   );
 
 /** The address of a listener that only this machine reaches, or the path of a Unix socket. */
-const loopbackOrUnix = parsed((text) => {
+const agentListen = parsed((text) => {
   if (text.startsWith("unix:")) {
     const socket = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
     return socket === "" || socket.includes("\0") ? null : { path: socket };
@@ -87,6 +87,15 @@ const loopbackOrUnix = parsed((text) => {
   const read = v.safeParse(listenAddress, text);
   return read.success ? read.output : null;
 }, "must be HOST:PORT with a loopback address, for example 127.0.0.1:8502, or unix:PATH");
+
+/**
+ * Reads the address of an agent's listener.
+ * @returns what `agentListen` returns, or why the text is none, in words that follow its name
+ */
+export function readAgentListen(text: string): v.InferOutput<typeof agentListen> | string {
+  const read = v.safeParse(agentListen, text);
+  return read.success ? read.output : read.issues[0].message;
+}
 
 const list = <Item extends v.GenericSchema>(item: Item, what: string) =>
   v.array(item, `must be a list of ${what}`);
@@ -163,7 +172,7 @@ const TOP = {
   identities: v.optional(list(block(IDENTITY), "identities"), []),
   sockets: v.optional(list(block(SOCKET), "sockets"), []),
   folders: v.optional(list(block(FOLDER), "folders"), []),
-  listen: v.optional(loopbackOrUnix),
+  listen: v.optional(agentListen),
   default_intention_policy: v.optional(v.picklist(["allow", "deny"], "must be allow or deny")),
   cache_dir: v.optional(path),
   log_level: v.optional(logLevel, "info"),

@@ -5,10 +5,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createServer, type Server } from "node:net";
+import { join } from "node:path";
 import { describe, it } from "node:test";
+import { startAgent } from "../fixtures/agent.ts";
 import { makeDataDir, startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
-import { freePort } from "../redis/server.ts";
+import { KEK } from "../redis/replica.ts";
+import { freePort, startRedis, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 
 type Environment = Readonly<Record<string, string>>;
@@ -16,10 +19,11 @@ type Environment = Readonly<Record<string, string>>;
 function healthcheck(
   environment: Environment,
   command: readonly string[] = [process.execPath],
+  args: readonly string[] = [],
 ): Promise<{ code: number | null; stderr: string }> {
   const [program = "", ...flags] = command;
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(program, [...flags, "src/cli/main.ts", "healthcheck"], {
+  const child = spawn(program, [...flags, "src/cli/main.ts", "healthcheck", ...args], {
     cwd: ROOT,
     env: { PATH, HOME, ...environment },
   });
@@ -108,6 +112,83 @@ describe("meshca healthcheck", () => {
       assert.ok(performance.now() - started < 5000);
     }
     silent.close();
+  });
+
+  const withFlags = (environment: Environment, ...args: string[]) =>
+    healthcheck(environment, [process.execPath], args);
+
+  it("asks with --ready whether the server is ready, which it is not without its store", {
+    timeout: 60_000,
+  }, async () => {
+    const [listen, redis] = [await freePort(), await freePort()];
+    const given = {
+      MESHCA_LISTEN: `127.0.0.1:${listen}`,
+      MESHCA_STORE: `redis://127.0.0.1:${redis}`,
+      MESHCA_KEK: KEK,
+      MESHCA_DATA_DIR: makeDataDir(),
+    };
+    const starting = startServer(given);
+    await until(async () => (await healthcheck(given)).code === 0);
+    assert.deepEqual(await withFlags(given, "--ready"), {
+      code: 1,
+      stderr: `Not healthy: 127.0.0.1:${listen} answers /readyz with 503\n`,
+    });
+    const store = await startRedis({ port: redis });
+    const server = await starting;
+    await until(async () => (await withFlags(given, "--ready")).code === 0);
+    await server.stop();
+    await store.stop();
+  });
+
+  it("asks an agent by its listener, on an address or a Unix socket", {
+    timeout: 60_000,
+  }, async () => {
+    const server = await startServer({ MESHCA_STORE: "memory:", MESHCA_LISTEN: "127.0.0.1:0" });
+    const port = await freePort();
+    const socket = join(makeDataDir(), "agent.sock");
+    for (const listen of [`127.0.0.1:${port}`, `unix:${socket}`]) {
+      const flags = ["--server", server.url, "--service", "web", "--listen", listen];
+      const agent = await startAgent(flags);
+      assert.deepEqual(await withFlags({}, "--agent", listen), FINE);
+      assert.deepEqual(await withFlags({}, "--agent", listen, "--ready"), FINE);
+      await agent.stop();
+      const gone = await withFlags({}, "--agent", listen, "--ready");
+      assert.equal(gone.code, 1);
+      assert.match(
+        gone.stderr,
+        /^Not healthy: \S+ cannot be reached: (ECONNREFUSED|ENOENT|FailedToOpenSocket)\n$/,
+      );
+    }
+    const waiting = await startAgent(
+      ["--server", "http://127.0.0.1:1", "--service", "web", "--listen", `127.0.0.1:${port}`],
+      { until: "open" },
+    );
+    assert.deepEqual(await withFlags({}, "--agent", `127.0.0.1:${port}`), FINE);
+    assert.deepEqual(await withFlags({}, "--agent", `127.0.0.1:${port}`, "--ready"), {
+      code: 1,
+      stderr: `Not healthy: 127.0.0.1:${port} answers /readyz with 503\n`,
+    });
+    await waiting.stop();
+    await server.stop();
+  });
+
+  it("is 1, with the reason, for an agent's address that is none and a server that only its clients can ask", async () => {
+    assert.deepEqual(await withFlags({}, "--agent", "web"), {
+      code: 1,
+      stderr:
+        "Not healthy: --agent must be HOST:PORT with a loopback address, for example 127.0.0.1:8502, or unix:PATH\n",
+    });
+    const required = {
+      MESHCA_STORE: "memory:",
+      MESHCA_TLS: "self",
+      MESHCA_TLS_CLIENT_CA_FILE: "self",
+      MESHCA_TLS_CLIENT_CERT: "required",
+    };
+    assert.match(
+      (await withFlags(required, "--ready")).stderr,
+      /^Not healthy: the server requires client certificates, .* leave out --ready\n$/,
+    );
+    assert.equal((await withFlags({}, "--port", "1")).code, 64);
   });
 
   it("is 1, with the reason, for settings that cannot be served and for a port that is not known", async () => {
