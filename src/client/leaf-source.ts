@@ -3,7 +3,6 @@
  * change.
  * @module
  */
-import { FormatError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { Alarm, Alarms } from "./alarms.ts";
@@ -11,9 +10,10 @@ import type { CaApi } from "./ca-api.ts";
 import type { Cache } from "./cache.ts";
 import { leafKey, writeCachedLeaf } from "./cached-entries.ts";
 import type { Credentials } from "./credentials.ts";
-import { ClientError, clientReason } from "./errors.ts";
+import type { ClientError } from "./errors.ts";
 import { HeldLeaf } from "./held-leaf.ts";
 import type { LeafIdentity } from "./leaf-check.ts";
+import { LeafReport } from "./leaf-report.ts";
 import { obtainLeaf } from "./leaf-request.ts";
 import type { RootsSource } from "./roots-source.ts";
 import { retryDelayMs } from "./schedule.ts";
@@ -44,6 +44,7 @@ export interface LeafSourceOptions {
 
 export class LeafSource implements Source<X509Svid> {
   readonly #options: LeafSourceOptions;
+  readonly #report: LeafReport;
   readonly #source = new MutableSource<X509Svid>();
   readonly #end = new AbortController();
   readonly #ends: (() => void)[] = [];
@@ -59,14 +60,10 @@ export class LeafSource implements Source<X509Svid> {
   #cached: Promise<void> | undefined;
   #looks = 0;
   #started = false;
-  #failures = 0;
-  readonly #failure = new MutableSource<ClientError>();
-  #problem: string | null = null;
-  #detour: string | null = null;
-  #counts = { issued: 0, failed: 0 };
 
   constructor(options: LeafSourceOptions) {
     this.#options = options;
+    this.#report = new LeafReport(options);
   }
 
   get identity(): LeafIdentity {
@@ -83,22 +80,12 @@ export class LeafSource implements Source<X509Svid> {
 
   /** Why there is no leaf, or why the present one could not be renewed as it should; or null. */
   get problem(): string | null {
-    const { pool, roots } = this.#options;
-    const svid = this.current;
-    if (svid === null && roots.current === null)
-      return `No leaf for ${this.#name}: ${roots.problem ?? "the roots were not received yet"}`;
-    const early =
-      svid !== null && svid.notBefore > this.#now
-        ? `The leaf of ${this.#name} is not valid before ${svid.notBefore.toISOString()}: the clock of this machine was set back`
-        : null;
-    const own = this.#problem ?? early ?? this.#detour;
-    const { clockProblem } = pool;
-    return own === null || clockProblem === null ? own : `${own}; ${clockProblem}`;
+    return this.#report.problem(this.current);
   }
 
   /** Why the last request failed; null after success, and of a failure that is not expected. */
   get failure(): Source<ClientError> {
-    return this.#failure;
+    return this.#report.failure;
   }
 
   /** When the next request is due, or null while one is running or there are no roots. */
@@ -108,7 +95,7 @@ export class LeafSource implements Source<X509Svid> {
 
   /** How many leaves were issued, and how many requests failed. */
   get counts(): { readonly issued: number; readonly failed: number } {
-    return this.#counts;
+    return this.#report.counts;
   }
 
   /** Begins to hold a leaf. @returns when the cache was read; the leaf comes later. */
@@ -134,18 +121,13 @@ export class LeafSource implements Source<X509Svid> {
     await this.#cached;
   }
 
-  get #name(): string {
-    const { service } = this.#options.identity;
-    return service === null ? "the token's service" : `service ${JSON.stringify(service)}`;
-  }
-
   get #now(): Date {
     return this.#options.clock.now();
   }
 
   /** Compares the leaf with the roots, and plans the next request. Never rejects. */
   async #look(): Promise<void> {
-    const { identity, log, random, roots } = this.#options;
+    const { random, roots } = this.#options;
     const look = ++this.#looks;
     const bundle = roots.current;
     if (bundle === null || this.#end.signal.aborted) return;
@@ -155,37 +137,25 @@ export class LeafSource implements Source<X509Svid> {
     // Newer roots or a new leaf came while signatures were verified; they have a look of their own.
     if (look !== this.#looks || this.#end.signal.aborted || this.#attempt !== null) return;
     if (held !== null && isVerified) {
-      if (this.#failures === 0)
+      if (this.#report.failures === 0)
         this.#plan(held.due(bundle, roots.renewWindowMs, this.#now, random));
       return;
     }
-    if (held !== null)
-      log.warn("A leaf verifies under no published root any more; requesting another one", {
-        service: identity.service,
-        serial: held.svid.serialNumber,
-      });
+    if (held !== null) this.#report.unverified(held.svid);
     // A backoff goes on, unless the roots made its reason old.
-    if (held !== null || this.#failures === 0) this.#try();
+    if (held !== null || this.#report.failures === 0) this.#try();
   }
 
   async #useCache(bundle: TrustBundle): Promise<void> {
-    const { cache, identity, log } = this.#options;
+    const { cache, identity } = this.#options;
     if (cache === null) return;
     try {
       const held = await HeldLeaf.ofCache(cache, identity, bundle, this.#now);
       if (held === null || this.#spiffeId !== null || this.#end.signal.aborted) return;
-      log.info("Using the leaf in the cache", {
-        service: identity.service,
-        serial: held.svid.serialNumber,
-        until: held.svid.notAfter.toISOString(),
-      });
+      this.#report.restored(held.svid);
       this.#publish(held);
     } catch (error) {
-      const known = error instanceof FormatError || error instanceof ClientError;
-      log.warn("Ignoring a leaf in the cache", {
-        service: identity.service,
-        reason: known ? error.message : clientReason(error),
-      });
+      this.#report.notRestored(error);
     }
   }
 
@@ -200,11 +170,7 @@ export class LeafSource implements Source<X509Svid> {
 
   #expired(held: HeldLeaf): void {
     if (this.#held !== held) return;
-    this.#options.log.error("A leaf expired without a new one; it is no longer served", {
-      service: this.#options.identity.service,
-      serial: held.svid.serialNumber,
-      reason: this.problem,
-    });
+    this.#report.expired(held.svid);
     this.#held = null;
     this.#source.set(null);
     // The delay was chosen for a leaf that has time left.
@@ -231,7 +197,7 @@ export class LeafSource implements Source<X509Svid> {
 
   /** One request. @returns when to repeat it, or null after success. Never rejects. */
   async #request(): Promise<Date | null> {
-    const { cache, clock, identity, log, roots } = this.#options;
+    const { cache, clock, identity, roots } = this.#options;
     const { signal } = this.#end;
     const bundle = roots.current;
     if (bundle === null) return null;
@@ -240,16 +206,7 @@ export class LeafSource implements Source<X509Svid> {
       const obtained = await obtainLeaf(this.#options, this.#valid, bundle.trustDomain, signal);
       const held = await HeldLeaf.ofAnswer(obtained, identity, this.#spiffeId, roots, clock);
       if (signal.aborted) return null;
-      log.info(this.#failures > 0 ? "Received a leaf after failures" : "Received a leaf", {
-        service: identity.service,
-        serial: held.svid.serialNumber,
-        until: held.svid.notAfter.toISOString(),
-      });
-      this.#failures = 0;
-      this.#problem = null;
-      this.#failure.set(null);
-      this.#counts = { ...this.#counts, issued: this.#counts.issued + 1 };
-      this.#noteDetour(obtained.detour);
+      this.#report.issued(held.svid, obtained.detour);
       this.#publish(held);
       this.#cached = cache?.write(leafKey(identity), writeCachedLeaf(leafKey(identity), held));
       return null;
@@ -270,7 +227,7 @@ export class LeafSource implements Source<X509Svid> {
    * agree. @throws {ClientError} the failure before
    */
   async #requireClock(): Promise<void> {
-    const failure = this.#failure.current;
+    const failure = this.failure.current;
     if (failure?.code !== "not_in_force") return;
     // Its response has the time of the server.
     await this.#options.roots.refresh();
@@ -279,46 +236,22 @@ export class LeafSource implements Source<X509Svid> {
 
   /** @returns when the request is repeated. */
   #failed(error: unknown, bundle: TrustBundle): Date {
-    const { identity, log, random } = this.#options;
     const held = this.#held;
-    this.#failures++;
-    this.#counts = { ...this.#counts, failed: this.#counts.failed + 1 };
-    const reason = clientReason(error);
-    const problem = `No new leaf for ${this.#name}: ${reason}`;
-    if (problem !== this.#problem)
-      log.warn(
-        held === null
-          ? "Failed to obtain a leaf; there is none to serve, will retry"
-          : "Failed to renew a leaf; the present one stays in use until it expires, will retry",
-        { service: identity.service, reason, until: held?.svid.notAfter.toISOString() ?? null },
-      );
-    this.#problem = problem;
-    this.#failure.set(error instanceof ClientError ? error : null);
+    this.#report.failed(error, held?.svid ?? null);
     const now = this.#now.getTime();
     // A leaf that nobody accepts leaves no more time than none.
     const end = held?.isUnder(bundle) === true ? held.svid.notAfter.getTime() : 0;
-    const after = this.#failure.current?.retryAfterMs;
+    const after = this.failure.current?.retryAfterMs;
     const left = Math.max(0, end - now);
-    return new Date(now + retryDelayMs(this.#failures, left, after, random.fraction()));
-  }
-
-  #noteDetour(reason: string | null): void {
-    const detour =
-      reason === null
-        ? null
-        : `The leaf of ${this.#name} was renewed by its own key, since there are no credentials now: ${reason}`;
-    if (detour !== null && detour !== this.#detour)
-      this.#options.log.warn(
-        "A leaf was renewed by its own key, since there are no credentials now",
-        { service: this.#options.identity.service, reason },
-      );
-    this.#detour = detour;
+    const { failures } = this.#report;
+    const fraction = this.#options.random.fraction();
+    return new Date(now + retryDelayMs(failures, left, after, fraction));
   }
 
   /** A server answers again: what failed for its absence is repeated before its backoff ends. */
   #recovered(): void {
-    const { code } = this.#failure.current ?? {};
-    if (this.#failures === 0 || this.#attempt !== null) return;
+    const { code } = this.failure.current ?? {};
+    if (this.#report.failures === 0 || this.#attempt !== null) return;
     if (code !== "unreachable" && code !== "untrusted" && code !== "credentials_unavailable")
       return;
     const { random, roots } = this.#options;
@@ -332,12 +265,8 @@ export class LeafSource implements Source<X509Svid> {
   #clockSetBack(): void {
     const held = this.#held;
     held?.redraw();
-    if (held !== null && held.svid.notBefore > this.#now)
-      this.#options.log.warn("A leaf is not valid yet, since the clock was set back", {
-        service: this.#options.identity.service,
-        from: held.svid.notBefore.toISOString(),
-      });
-    else if (this.#failures === 0) return void this.#look();
+    if (held !== null && held.svid.notBefore > this.#now) this.#report.early(held.svid);
+    else if (this.#report.failures === 0) return void this.#look();
     this.#try();
   }
 }
