@@ -103,24 +103,9 @@ export class HookSignal implements Hook {
   /** Why a process is not sent a signal; null if it is of the agent's user, or the agent is root. */
   #processFault(pid: number): Found | null {
     const ended = { absent: `names process ${pid}, which has ended` };
-    if (process.platform === "linux") {
-      const status = readStatus(pid);
-      if (status === null) return ended;
-      const field = (name: string) =>
-        new RegExp(`^${name}:\\t(.*)$`, "m").exec(status)?.[1]?.split("\t") ?? [];
-      if (field("State")[0]?.startsWith("Z") === true) return ended;
-      if (field("Tgid")[0] !== String(pid))
-        return { refused: `names ${pid}, which is a thread and not a process` };
-      // Real, effective, saved and file system user (proc_pid_status(5)).
-      const users = field("Uid").map(Number);
-      const { user } = this.#account;
-      const isOfOther = user !== null && user !== 0 && users.some((id) => id !== user);
-      return isOfOther
-        ? {
-            refused: `names process ${pid} of user ${users[0]}, and the agent runs as user ${user}`,
-          }
-        : null;
-    }
+    const status = process.platform === "linux" ? readStatus(pid) : "unreadable";
+    if (status === "ended") return ended;
+    if (status !== "unreadable") return this.#statusFault(pid, status.text);
     try {
       process.kill(pid, 0);
       return null;
@@ -129,18 +114,39 @@ export class HookSignal implements Hook {
       return { refused: `names process ${pid}, which belongs to another user` };
     }
   }
+
+  /** The same by the text of /proc/PID/status, which shows threads and set-user-ID programs too. */
+  #statusFault(pid: number, status: string): Found | null {
+    const field = (name: string) =>
+      new RegExp(`^${name}:\\t(.*)$`, "m").exec(status)?.[1]?.split("\t") ?? [];
+    if (field("State")[0]?.startsWith("Z") === true)
+      return { absent: `names process ${pid}, which has ended` };
+    if (field("Tgid")[0] !== String(pid))
+      return { refused: `names ${pid}, which is a thread and not a process` };
+    // Real, effective, saved and file system user (proc_pid_status(5)).
+    const users = field("Uid").map(Number);
+    const { user } = this.#account;
+    const isOfOther = user !== null && user !== 0 && users.some((id) => id !== user);
+    return isOfOther
+      ? { refused: `names process ${pid} of user ${users[0]}, and the agent runs as user ${user}` }
+      : null;
+  }
 }
 
 function failed(reason: string): HookOutcome {
   return { kind: "failed", reason, output: "" };
 }
 
-/** /proc/PID/status; null if there is no such process. @throws {Error} if it cannot be read */
-function readStatus(pid: number): string | null {
+/**
+ * /proc/PID/status. Deno permits to read it with --allow-all only.
+ * @throws {Error} if it cannot be read for another reason
+ */
+function readStatus(pid: number): { readonly text: string } | "ended" | "unreadable" {
   try {
-    return readFileSync(`/proc/${pid}/status`, "utf8");
+    return { text: readFileSync(`/proc/${pid}/status`, "utf8") };
   } catch (error) {
-    if (["ENOENT", "ESRCH"].includes(errorCode(error) ?? "")) return null;
+    if (["ENOENT", "ESRCH"].includes(errorCode(error) ?? "")) return "ended";
+    if (error instanceof Error && error.name === "NotCapable") return "unreadable";
     throw error;
   }
 }

@@ -14,7 +14,14 @@ const Listing = v.object({
   ActiveRootID: v.string(),
   TrustDomain: v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9._-]{1,255}$/)),
   Roots: v.pipe(
-    v.array(v.object({ ID: v.string(), RootCert: v.string() })),
+    v.array(
+      v.object({
+        ID: v.string(),
+        RootCert: v.string(),
+        // It only orders the roots.
+        CreateIndex: v.fallback(v.number(), 0),
+      }),
+    ),
     v.minLength(1),
     v.maxLength(MAX_ROOTS),
   ),
@@ -23,7 +30,10 @@ const Listing = v.object({
 export interface RootsListing {
   /** In lower case. */
   readonly trustDomain: string;
-  /** Each once, in the order of the listing. */
+  /**
+   * Each once, the oldest first by CreateIndex. Some programs read only the first certificate of a
+   * file, as Caddy before 2.8 does, and the chains of newer leaves lead to the oldest root.
+   */
   readonly roots: readonly Certificate[];
   readonly activeRootId: string;
 }
@@ -50,7 +60,8 @@ export function readRootsListing(json: string): RootsListing {
   }
   const { TrustDomain, ActiveRootID, Roots } = listing.output;
   const roots = new Map<string, Certificate>();
-  for (const { ID, RootCert } of Roots) roots.set(ID, readRoot(ID, RootCert));
+  const oldestFirst = Roots.toSorted((a, b) => a.CreateIndex - b.CreateIndex);
+  for (const { ID, RootCert } of oldestFirst) roots.set(ID, readRoot(ID, RootCert));
   if (!roots.has(ActiveRootID))
     throw new FormatError("the listing of roots does not have the root that it names as active");
   return { trustDomain: TrustDomain, roots: [...roots.values()], activeRootId: ActiveRootID };

@@ -24,7 +24,7 @@ export interface X509Svid {
 export interface TrustBundle {
   /** Without scheme. */
   readonly trustDomain: string;
-  /** DER of every published root, the active one and the retired ones. */
+  /** DER of every published root, the active one and the retired ones, the oldest first. */
   readonly roots: readonly Bytes[];
   /** Consul's ID of the active root: SHA-1 of its DER in colon hex. */
   readonly activeRootId: string;

@@ -4,6 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -65,6 +66,31 @@ for (const runtime of AGENT_RUNTIMES)
           assert.equal(linesOf(stdout).at(-1)?.message, "Stopped");
           assert.doesNotMatch(stdout, /PRIVATE KEY/);
         }),
+    );
+
+    it("sends a signal to the service of a folder", { timeout: 60_000 }, () =>
+      inAgentFolder(async (folder) => {
+        const [pid = "", got = "", config = ""] = ["pid", "got", "agent.json"].map((name) =>
+          join(folder, name),
+        );
+        const script = `trap 'touch ${got}' HUP; echo $$ > ${pid}; while :; do sleep 0.05; done`;
+        const service = spawn("sh", ["-c", script], { stdio: "ignore" });
+        await until(() => existsSync(pid) && readFileSync(pid, "utf8").endsWith("\n"));
+        const on_change = { signal: "HUP", pid_file: pid };
+        writeFileSync(
+          config,
+          JSON.stringify({
+            servers: [server.url],
+            identities: [{ service: "web" }],
+            folders: [{ path: join(folder, "web"), identity: "web", on_change }],
+          }),
+        );
+        const agent = await startAgent(["--config", config], { runtime });
+        await agent.logged("Notified the service of new files");
+        await until(() => existsSync(got));
+        service.kill("SIGKILL");
+        assert.equal((await agent.stop()).code, 0);
+      }),
     );
 
     it("waits for a server that is away, and says so", { timeout: 60_000 }, () =>

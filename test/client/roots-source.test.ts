@@ -47,15 +47,28 @@ describe("readRootsListing()", () => {
     leaf = `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
   });
 
-  it("reads every root, in the order of the listing", () => {
-    const { roots, trustDomain: domain, activeRootId } = readRootsListing(JSON.stringify(good));
-    assert.deepEqual(
-      roots.map(({ id }) => id),
-      good.Roots.map(({ ID }) => ID),
-    );
-    assert.equal(roots.length, 2);
-    assert.equal(domain, good.TrustDomain);
-    assert.equal(activeRootId, good.ActiveRootID);
+  it("reads every root, the oldest first in whatever order they are listed", () => {
+    const newest = good.ActiveRootID;
+    const oldest = good.Roots.find(({ ID }) => ID !== newest)?.ID;
+    for (const Roots of [good.Roots, good.Roots.toReversed()]) {
+      const read = readRootsListing(JSON.stringify({ ...good, Roots }));
+      assert.deepEqual(
+        read.roots.map(({ id }) => id),
+        [oldest, newest],
+      );
+      assert.equal(read.trustDomain, good.TrustDomain);
+      assert.equal(read.activeRootId, newest);
+    }
+  });
+
+  it("keeps the order of the listing without CreateIndex", () => {
+    for (const CreateIndex of [undefined, null, "2"]) {
+      const Roots = good.Roots.map((root) => ({ ...root, CreateIndex }));
+      assert.deepEqual(
+        readRootsListing(JSON.stringify({ ...good, Roots })).roots.map(({ id }) => id),
+        good.Roots.map(({ ID }) => ID),
+      );
+    }
   });
 
   it("takes a root once, and a trust domain in lower case", () => {

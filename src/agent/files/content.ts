@@ -14,7 +14,7 @@ export const FILE = {
   bundle: "credential-bundle.private-key.pem",
   chain: "tls.crt",
   key: "tls.key",
-  /** Every published root. */
+  /** Every published root, the oldest first. */
   roots: "ca.crt",
   /** Chain and key in one file, which HAProxy's `crt` takes: named after tls.crt and tls.key. */
   combined: "tls.pem",
