@@ -131,11 +131,8 @@ func dial(ctx context.Context, counts *report.Report, service *sdk.Service, clie
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		err := once(ctx, counts, service, resolver)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
+		// Not ended by ctx, since a server would count it as failed.
+		if err := once(counts, service, resolver); err != nil {
 			counts.Failed(fmt.Errorf("client: %w", err))
 		}
 		select {
@@ -146,8 +143,8 @@ func dial(ctx context.Context, counts *report.Report, service *sdk.Service, clie
 	}
 }
 
-func once(ctx context.Context, counts *report.Report, service *sdk.Service, resolver sdk.Resolver) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+func once(counts *report.Report, service *sdk.Service, resolver sdk.Resolver) error {
+	limited, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := service.Dial(limited, resolver)
 	if err != nil {

@@ -1,26 +1,30 @@
 """Peers on py-spiffe that make a mutual TLS handshake every 100 ms and say how many failed.
 
-    peer.py serve SOCKET            its listener
+    peer.py serve SOCKET            its context for servers
     peer.py dial SOCKET HOST:PORT   its dialer
 
 A server prints its address first. Each ends when its standard input does, with a summary.
 """
 
 import json
+import logging
 import sys
 import threading
 import time
 import warnings
 from datetime import datetime, timezone
+from socket import create_server
 
 # The library calls what it deprecates itself.
 warnings.simplefilter("ignore", DeprecationWarning)
+# The source keeps each context that was made with it, and says of each that it cannot be changed.
+logging.disable(logging.ERROR)
 
 from cryptography import x509  # noqa: E402
 from OpenSSL import SSL  # noqa: E402
 from spiffe import X509Source  # noqa: E402
-from spiffetls import ListenOptions, dial, listen  # noqa: E402
-from spiffetls.mode import ServerTlsMode  # noqa: E402
+from spiffetls import dial  # noqa: E402
+from spiffetls.context import create_ssl_context  # noqa: E402
 from spiffetls.tlsconfig.authorize import authorize_member_of  # noqa: E402
 
 EVERY = 0.1
@@ -84,15 +88,22 @@ def respond(conn):
 
 
 def serve(source, report, stop):
+    """Makes a context for each connection, as dial() does: that of listen() cannot follow the source,
+    since pyOpenSSL 26 refuses to change one that is in use.
+    """
     own = source.get_x509_context().default_svid
     authorize = authorize_member_of(own.spiffe_id.trust_domain)
-    options = ListenOptions(tls_mode=ServerTlsMode.MTLS, authorize_fn=authorize, backlog=64)
-    listener = listen("127.0.0.1:0", source, options)
+    verify = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    listener = create_server(("127.0.0.1", 0), backlog=64)
     host, port = listener.getsockname()
     report.event(event="listening", address=f"{host}:{port}")
 
-    def handle(conn):
+    def handle(plain):
+        conn = None
         try:
+            context = create_ssl_context(SSL.TLS_SERVER_METHOD, source, authorize, verify)
+            conn = SSL.Connection(context, plain)
+            conn.set_accept_state()
             respond(conn)
             peer = conn.get_peer_certificate().to_cryptography()
             report.succeeded(peer, conn.get_certificate().to_cryptography())
@@ -101,12 +112,12 @@ def serve(source, report, stop):
             if not stop.is_set():
                 report.failed("server", error)
         finally:
-            conn.close()
+            (conn or plain).close()
 
     def accept():
         while True:
-            conn, _ = listener.accept()
-            threading.Thread(target=handle, args=(conn,), daemon=True).start()
+            plain, _ = listener.accept()
+            threading.Thread(target=handle, args=(plain,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     stop.wait()
@@ -146,8 +157,7 @@ def main():
             try:
                 once(source, report, rest[0])
             except Exception as error:  # pylint: disable=broad-except
-                if not stop.is_set():
-                    report.failed("client", error)
+                report.failed("client", error)
             stop.wait(max(0, began + EVERY - time.monotonic()))
         report.summary()
 
