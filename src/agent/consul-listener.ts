@@ -18,7 +18,7 @@ import { sdsRestRoute } from "./sds/rest.ts";
 import { type StatusLine, statusApp } from "./status.ts";
 import type { Workload } from "./workload.ts";
 
-interface ConsulListenerOptions {
+export interface ConsulListenerOptions {
   readonly settings: AgentSettings;
   readonly connection: Connection;
   readonly identities: readonly Workload[];

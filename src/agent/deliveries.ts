@@ -6,31 +6,16 @@
 import { hostPort } from "../config/addresses.ts";
 import type { AgentSettings, SocketSettings } from "../config/agent-types.ts";
 import { ConfigError } from "../core/errors.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Log } from "../core/ports/log.ts";
-import type { Connection } from "./connection.ts";
-import { ConsulListener } from "./consul-listener.ts";
+import { ConsulListener, type ConsulListenerOptions } from "./consul-listener.ts";
 import { CredentialFolder } from "./credential-folder.ts";
 import { idOf } from "./files/ownership.ts";
 import { hookOf } from "./hook-of.ts";
 import type { Identity } from "./identity.ts";
-import type { AgentPrometheus } from "./prometheus.ts";
-import type { AgentParts, Delivering, StatusLine } from "./status.ts";
+import type { AgentParts, Delivering } from "./status.ts";
 import { WorkloadSocket } from "./workload-socket.ts";
 
-export interface DeliveriesOptions {
-  readonly settings: AgentSettings;
-  readonly connection: Connection;
+interface DeliveriesOptions extends ConsulListenerOptions {
   readonly identities: readonly Identity[];
-  readonly metrics: AgentPrometheus;
-  /** The state of the agent, for /readyz. */
-  readonly lines: () => readonly StatusLine[];
-  readonly nodeName: string;
-  /** Of meshca. */
-  readonly version: string;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
 }
 
 /** A socket or the listener: it serves from its opening on. */

@@ -21,7 +21,7 @@ const GRACE_MS = 5000;
 /** How long its output is read after its end: a process that it left behind may have it open. */
 const OUTPUT_MS = 200;
 
-export interface HookCommandOptions {
+interface HookCommandOptions {
   /** The program and its arguments. */
   readonly words: readonly string[];
   /** @default 30 s */

@@ -7,9 +7,7 @@ import type { Buffer } from "node:buffer";
 import { type ServerDuplexStream, type ServerWritableStream, status } from "@grpc/grpc-js";
 
 /** A call whose responses are encoded messages. */
-export type StreamingCall =
-  | ServerWritableStream<object, Buffer>
-  | ServerDuplexStream<object, Buffer>;
+type StreamingCall = ServerWritableStream<object, Buffer> | ServerDuplexStream<object, Buffer>;
 
 /** Characters of a status text that are sent; a header has at most some kilobytes. */
 const MAX_DETAILS = 1000;

@@ -23,7 +23,7 @@ const CLOSE_MS = 2000;
 const MAX_CONNECTIONS = 4500;
 
 /** What answers requests. */
-export interface ListenerApp {
+interface ListenerApp {
   fetch(request: Request, environment: RequestEnvironment): Response | Promise<Response>;
 }
 

@@ -12,7 +12,7 @@ import { Identity } from "./identity.ts";
 import { AgentPrometheus } from "./prometheus.ts";
 
 /** How it ended: `refused` by a server for good, `late` at the time limit, `hook` failed. */
-export interface OnceOutcome {
+interface OnceOutcome {
   readonly kind: "ok" | "refused" | "rejected" | "late" | "hook";
   /** What is wrong, each a sentence; empty if all is well. */
   readonly reasons: readonly string[];

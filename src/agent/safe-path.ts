@@ -42,7 +42,7 @@ interface PathRules {
   readonly isShared: boolean;
 }
 
-export interface CheckedFolder {
+interface CheckedFolder {
   /** The path without links. */
   readonly path: string;
   /** Null if the folder does not exist; those of its parents that exist are checked. */

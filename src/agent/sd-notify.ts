@@ -11,7 +11,7 @@ import type { Log } from "../core/ports/log.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Sends one message. @throws {Error} if it was not sent */
-export type SendNotification = (message: string) => Promise<void>;
+type SendNotification = (message: string) => Promise<void>;
 
 interface NotifierOptions {
   readonly send: SendNotification;

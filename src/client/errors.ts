@@ -14,7 +14,7 @@
  * `unusable`: an answer of a server must not be used, for example a leaf of another identity.
  * `not_in_force`: a leaf is not valid at the time that this machine's clock shows.
  */
-export type ClientErrorCode =
+type ClientErrorCode =
   | "unreachable"
   | "untrusted"
   | "limited"

@@ -13,7 +13,7 @@ import type { ServerPool } from "./server-pool.ts";
 import { MutableSource, type Source } from "./source.ts";
 import type { X509Svid } from "./svid.ts";
 
-export interface LeafReportOptions {
+interface LeafReportOptions {
   readonly identity: LeafIdentity;
   readonly pool: Pick<ServerPool, "clockProblem">;
   readonly roots: Pick<RootsSource, "current" | "problem">;

@@ -11,7 +11,7 @@ import type { LeafIdentity } from "./leaf-check.ts";
 import { renewalProof } from "./renewal-proof.ts";
 import type { X509Svid } from "./svid.ts";
 
-export interface LeafRequestOptions {
+interface LeafRequestOptions {
   readonly identity: LeafIdentity;
   readonly api: Pick<CaApi, "sign" | "renew">;
   /** Null if the agent has neither a token nor a login. */

@@ -28,7 +28,7 @@ const DEFAULT_WINDOW_MS = 30_000;
 /** How often a lower index must be answered until it counts: a replica may lag behind another. */
 const LOWER_ANSWERS = 3;
 
-export interface RootsSourceOptions {
+interface RootsSourceOptions {
   readonly pool: ServerPool;
   readonly api: CaApi;
   readonly cache: Cache | null;

@@ -10,19 +10,15 @@ import type { TransportResponse } from "./transport.ts";
  * The difference of the clocks that is a fault, in milliseconds: the leeway that servers give
  * proofs of a leaf's key; leaves are valid from a minute before they are signed.
  */
-export const MAX_SKEW_MS = 30_000;
+const MAX_SKEW_MS = 30_000;
 
 export class ServerClock {
   readonly #log: Log;
+  /** How far this machine's clock is behind the last server's, in milliseconds; negative: ahead. */
   #skewMs = 0;
 
   constructor(log: Log) {
     this.#log = log;
-  }
-
-  /** How far this machine's clock is behind the last server's, in milliseconds; negative: ahead. */
-  get skewMs(): number {
-    return this.#skewMs;
   }
 
   /** A sentence if the clocks differ by more than MAX_SKEW_MS, or null. */

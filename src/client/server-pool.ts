@@ -22,7 +22,7 @@ import { type Transport, TransportError, type TransportResponse } from "./transp
  */
 const BACKOFF_MS = { first: 100, most: 500 };
 
-export interface ServerPoolOptions {
+interface ServerPoolOptions {
   /** http or https URLs, the preferred one first. */
   readonly servers: readonly string[];
   readonly trust: ServerTrust;
@@ -103,11 +103,6 @@ export class ServerPool {
   /** Why no server can be used, or null. */
   get problem(): string | null {
     return this.#problem;
-  }
-
-  /** How far this machine's clock is behind the last server's, in milliseconds; negative: ahead. */
-  get clockSkewMs(): number {
-    return this.#clock.skewMs;
   }
 
   /** A sentence if the clocks differ too much, or null. */

@@ -42,7 +42,7 @@ export interface TransportResponse {
  * `connect`: no connection, or it broke. `tls`: the handshake failed or the peer was refused.
  * `timeout`, `too_long`, `malformed`: what its name says. `aborted`: by the caller's signal.
  */
-export type TransportFault = "connect" | "tls" | "timeout" | "too_long" | "malformed" | "aborted";
+type TransportFault = "connect" | "tls" | "timeout" | "too_long" | "malformed" | "aborted";
 
 /** An exchange that failed. The message is a predicate of the server: `did not answer in time`. */
 export class TransportError extends Error {

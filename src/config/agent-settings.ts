@@ -26,7 +26,7 @@ import { listOf } from "./values.ts";
 export type AgentFlags = Readonly<Record<string, readonly string[]>>;
 
 /** What the settings need from the system. */
-export interface AgentSettingsSystem {
+interface AgentSettingsSystem {
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
   /** The absolute form of a path. */

@@ -9,7 +9,7 @@ import type { Secret } from "./secrets.ts";
 
 const TLS_TYPES = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 /** The one type of resource that SDS has. */
-export const SECRET_TYPE = `${TLS_TYPES}.Secret`;
+const SECRET_TYPE = `${TLS_TYPES}.Secret`;
 const VALIDATOR_CONFIG = `${TLS_TYPES}.SPIFFECertValidatorConfig`;
 /** Envoy's validator of SPIFFE IDs by trust domain. */
 const VALIDATOR = "envoy.tls.cert_validator.spiffe";

@@ -23,7 +23,7 @@ const ROUTE = "/v3/:method{discovery[:]secrets}";
 /** The responses have private keys. */
 const NO_STORE = { "Cache-Control": "no-store" };
 
-export interface SdsRestOptions {
+interface SdsRestOptions {
   readonly set: WorkloadSet;
   readonly log: Log;
   readonly metrics: AgentMetrics;

@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 
 /** Changes what a client sends. */
-export interface Filter {
+interface Filter {
   push(chunk: Buffer): Buffer;
 }
 

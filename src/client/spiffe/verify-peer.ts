@@ -16,7 +16,7 @@ import type { TrustBundle } from "../svid.ts";
 import { findTrustPath } from "./path.ts";
 
 /** A peer that was validated. */
-export interface VerifiedPeer {
+interface VerifiedPeer {
   /** In canonical form. */
   readonly spiffeId: string;
   /** Leaf first, root last. */
