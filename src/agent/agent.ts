@@ -147,9 +147,12 @@ export class Agent {
         this.#ready.resolve();
       }
       if (!now && before === true)
-        log.warn("Not ready any more: something that is configured is not served", {
-          parts: lines.filter(({ blocks }) => blocks).map(({ name, text }) => `${name}: ${text}`),
-        });
+        log.warn(
+          "No longer ready: a configured identity, socket, listener or folder is not served",
+          {
+            parts: lines.filter(({ blocks }) => blocks).map(({ name, text }) => `${name}: ${text}`),
+          },
+        );
       // What was never ready stays unknown, so that the first time is "Ready".
       if (now || before !== null) before = now;
       await clock.sleep(before === null ? LOOK_MS.first : LOOK_MS.later, signal);

@@ -42,7 +42,7 @@ export function openDatagram(path: string): ((message: string) => Promise<void>)
         address.length,
       );
       if (Number(sent) !== bytes.length)
-        throw new Error("the socket that NOTIFY_SOCKET names does not take the message");
+        throw new Error("the socket that NOTIFY_SOCKET names does not accept the message");
     } finally {
       close(descriptor);
     }

@@ -181,8 +181,7 @@ export class CredentialFolder {
     if (isNew && before?.svid === svid && before.bundle === bundle)
       log.warn("Files of a credential folder were changed or deleted; wrote them again", fields);
     else if (isNew) log.info("Wrote the files of a credential folder", fields);
-    else if (before === null)
-      log.info("The files of a credential folder are the newest ones already", fields);
+    else if (before === null) log.info("The files of a credential folder are up to date", fields);
     this.#written = { svid, bundle };
     this.#hasLoggedExpiry = false;
     await this.#notify(generation, svid, bundle);

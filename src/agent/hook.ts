@@ -127,7 +127,7 @@ export class HookRunner {
     this.#running = null;
   }
 
-  /** Logs an outcome that differs from the one before, and counts it. */
+  /** Logs and counts an outcome; that the service does not run is logged once. */
   async #report(outcome: HookOutcome, { delivered, onSuccess }: Request): Promise<void> {
     const { hook, folder, log, metrics } = this.#options;
     const { spiffeId } = delivered;

@@ -24,7 +24,7 @@ export function localRefusal(
     return "Request has an Origin header: the agent answers no web page, since it hands out private keys";
   const site = headers.get("sec-fetch-site");
   if (site !== null && site !== "none")
-    return "Request comes from a web page (Sec-Fetch-Site): the agent answers none, since it hands out private keys";
+    return "Request comes from a web page (Sec-Fetch-Site): the agent answers no web page, since it hands out private keys";
   const names = proxyHeaders(headers);
   if (names.length > 0 && !isOwn(names))
     return "Request was forwarded by a proxy: the agent answers programs of its own machine only";

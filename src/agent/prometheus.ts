@@ -65,7 +65,7 @@ export class AgentPrometheus implements AgentMetrics {
   );
   readonly #renewals = this.#counter(
     "meshca_agent_renewals_total",
-    "Requests for a certificate by their outcome: ok, or why there is none",
+    "Requests for a certificate by their outcome: ok, or the code of the failure",
     ["outcome"],
   );
   #observed: (() => Observed) | null = null;

@@ -223,12 +223,14 @@ function parse<T>(
   try {
     json = JSON.parse(response.body);
   } catch {
-    throw new FormatError(`the response is not the JSON of ${what}`);
+    throw new FormatError(`the response for ${what} is not JSON`);
   }
   const parsed = v.safeParse(schema, json);
   if (parsed.success) return parsed.output;
   const path = v.getDotPath(parsed.issues[0]);
-  throw new FormatError(`the response is not that of ${what}: ${path ?? "the object"} is invalid`);
+  throw new FormatError(
+    `the response for ${what} has an unexpected format: ${path ?? "the object"} is invalid`,
+  );
 }
 
 /** RFC 3339; null for any other text. */

@@ -25,7 +25,10 @@ export class FetchTransport implements Transport {
     const limit = AbortSignal.timeout(timeoutMs);
     const ended = signal === undefined ? limit : AbortSignal.any([limit, signal]);
     const aborted = Promise.withResolvers<never>();
-    const abort = () => aborted.reject(new TransportError("aborted", "was not waited for"));
+    const abort = () =>
+      aborted.reject(
+        new TransportError("aborted", "did not answer before the request was cancelled"),
+      );
     if (ended.aborted) abort();
     ended.addEventListener("abort", abort);
     // The answer may come first, and nobody waits for the other.

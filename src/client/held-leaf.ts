@@ -58,7 +58,7 @@ export class HeldLeaf implements CachedLeaf {
     if (rootId === null)
       throw new ClientError(
         "unusable",
-        "The server's leaf is not used: it verifies under no published root",
+        "The leaf is not used: it verifies under no published root",
       );
     const { index, renewAfter } = response;
     return new HeldLeaf({ svid: svidOf(read, key.privateKey, index), renewAfter }, rootId);

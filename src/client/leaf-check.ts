@@ -54,10 +54,7 @@ export function readLeaf(
   requireIdentity(spiffeId, expected);
   requireNames(leaf, expected.identity);
   if (!inForce(leaf, now))
-    throw new ClientError(
-      "not_in_force",
-      `The server's leaf is not used: it ${timeFault(leaf, now)}`,
-    );
+    throw new ClientError("not_in_force", `The leaf is not used: it ${timeFault(leaf, now)}`);
   return { spiffeId, chain };
 }
 
@@ -116,17 +113,17 @@ function requireIdentity(spiffeId: string, { identity, spiffeId: before }: Expec
   // A token without a fixed service may get another identity: the workload must not become another.
   if (before !== null && before !== spiffeId)
     throw unusable(
-      `it is for the identity ${JSON.stringify(spiffeId)}, the one before was for ${JSON.stringify(before)}; restart to take it`,
+      `it is for the identity ${JSON.stringify(spiffeId)}, and the leaf before was for ${JSON.stringify(before)}; restart the agent to accept it`,
     );
 }
 
 function requireNames(leaf: Certificate, { dnsNames, ipAddresses }: LeafIdentity): void {
   const lower = (list: readonly string[]) => list.map((name) => name.toLowerCase());
   if (!haveSameMembers(lower(dnsNames), lower(leaf.dnsNames)))
-    throw unusable("it has other DNS names than were asked for");
+    throw unusable("its DNS names are not the requested ones");
   const ips = (list: readonly Bytes[]) => list.map((address) => colonHex(address));
   if (!haveSameMembers(ips(ipAddresses), ips(leaf.ipAddresses)))
-    throw unusable("it has other IP addresses than were asked for");
+    throw unusable("its IP addresses are not the requested ones");
 }
 
 function haveSameMembers(a: readonly string[], b: readonly string[]): boolean {
@@ -134,5 +131,5 @@ function haveSameMembers(a: readonly string[], b: readonly string[]): boolean {
 }
 
 function unusable(what: string): ClientError {
-  return new ClientError("unusable", `The server's leaf is not used: ${what}`);
+  return new ClientError("unusable", `The leaf is not used: ${what}`);
 }

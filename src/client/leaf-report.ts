@@ -87,7 +87,7 @@ export class LeafReport {
     if (problem !== this.#problem)
       log.warn(
         held === null
-          ? "Failed to obtain a leaf; there is none to serve, will retry"
+          ? "Failed to obtain a leaf; the service has no leaf, will retry"
           : "Failed to renew a leaf; the present one stays in use until it expires, will retry",
         { service: identity.service, reason, until: held?.notAfter.toISOString() ?? null },
       );

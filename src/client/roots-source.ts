@@ -114,7 +114,7 @@ export class RootsSource implements Source<TrustBundle> {
       await Promise.race([first, clock.sleep(CACHE_WAIT_MS, limit.signal)]);
       limit.abort();
       if (this.current === null && !this.#end.signal.aborted) {
-        this.#options.log.warn("No CA server gave the roots; using those of the cache", {
+        this.#options.log.warn("No CA server answered; using the roots in the cache", {
           index: cached.index,
         });
         this.#trustDomain = cached.trustDomain;
@@ -219,12 +219,9 @@ export class RootsSource implements Source<TrustBundle> {
     const reason = clientReason(error);
     const problem = `The roots cannot be read: ${reason}`;
     if (problem !== this.#problem)
-      this.#options.log.warn(
-        "Failed to read the roots; those that are held stay in use, will retry",
-        {
-          reason,
-        },
-      );
+      this.#options.log.warn("Failed to read the roots; the last ones stay in use, will retry", {
+        reason,
+      });
     this.#problem = problem;
   }
 

@@ -51,7 +51,7 @@ export function readAnswer<T>(
       return read(response);
     } catch (error) {
       if (!(error instanceof FormatError)) throw error;
-      throw new NextServer(`answered wrongly: ${error.message}`);
+      throw new NextServer(`sent an unexpected response: ${error.message}`);
     }
   }
   const after = retryAfterMs(response.header("retry-after"), serverNow, now);

@@ -76,7 +76,8 @@ export class ServerConnection {
     try {
       return this.#trust.ofPinned(readRootsListing(response.body));
     } catch (error) {
-      if (error instanceof FormatError) throw new NextServer(`answered wrongly: ${error.message}`);
+      if (error instanceof FormatError)
+        throw new NextServer(`sent an unexpected response: ${error.message}`);
       if (error instanceof ClientError)
         throw new NextServer(`is not trusted: ${error.message}`, { untrusted: true });
       throw error;

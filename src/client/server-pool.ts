@@ -245,9 +245,12 @@ export class ServerPool {
     // That nobody is asked again yet is no new reason.
     const problem = (asked ? null : this.#problem) ?? `No CA server answered: ${reasons}`;
     if (this.#reachable !== false)
-      this.#options.log.warn("No CA server answered; what is held stays in use, will retry", {
-        reason: reasons,
-      });
+      this.#options.log.warn(
+        "No CA server answered; certificates and roots stay in use, will retry",
+        {
+          reason: reasons,
+        },
+      );
     this.#reachable = false;
     this.#lostAt ??= this.#options.clock.now();
     this.#problem = problem;

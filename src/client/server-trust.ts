@@ -91,7 +91,7 @@ export class ServerTrust {
     if (root === undefined)
       throw new ClientError(
         "untrusted",
-        `The pin is of none of the ${roots.length} roots that the server publishes; set it to sha256:HEX of a published root's DER`,
+        `The pin matches none of the ${roots.length} roots that the server publishes; set it to sha256:HEX of a published root's DER`,
       );
     return {
       kind: "spiffe",

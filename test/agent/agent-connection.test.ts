@@ -65,7 +65,7 @@ describe("the servers of an agent", () => {
         }
         const { code, stderr } = await once("other", "--ca-pin", "0".repeat(64));
         assert.equal(code, 75);
-        assert.match(stderr, /The pin is of none of the 1 roots/);
+        assert.match(stderr, /The pin matches none of the 1 roots/);
         await server.stop();
       }),
   );

@@ -87,7 +87,7 @@ for (const runtime of AGENT_RUNTIMES) {
             MESHCA_TLS: "self",
             MESHCA_LISTEN: environment.MESHCA_LISTEN,
           });
-          await until(async () => /The pin is of none of the 1 roots/.test(await readyz(agent)));
+          await until(async () => /The pin matches none of the 1 roots/.test(await readyz(agent)));
           assert.match(await readyz(agent), /^ok\n/);
           assert.equal(serialOf(web), serial);
           assert.equal(rootsIn(web), 2);

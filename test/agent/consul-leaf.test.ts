@@ -300,7 +300,7 @@ describe("errors of the CA at the agent's Consul API", () => {
     agent.reachable = false;
     const { status, text, retryAfter } = await read(agent, "new");
     assert.equal(status, 503);
-    assert.match(text, /^Cannot get a leaf of service new: No CA server /);
+    assert.match(text, /^Cannot get a leaf of service "new": No CA server /);
     assert.notEqual(retryAfter, null);
     assert.deepEqual(await leafOf(agent, "held"), held);
     await agent.close();
@@ -324,7 +324,7 @@ describe("errors of the CA at the agent's Consul API", () => {
         [answer.status, answer.text],
         [
           503,
-          'The leaf of service "web" has expired and could not be renewed: Cannot get a leaf of service web: No CA server answers',
+          'The leaf of service "web" has expired and could not be renewed: No CA server answers',
         ],
       );
     await set.renew();

@@ -194,7 +194,9 @@ describe("a file of a cache", () => {
     await cache.write("a", "text");
     assert.deepEqual(
       log.lines.map(({ message }) => message),
-      ["Cannot write a file of the cache; a restart in an outage would lack it"],
+      [
+        "Failed to write a file of the cache; a restart during an outage would not find the newest one",
+      ],
     );
     assert.equal(readdirSync(folder).length, 1);
     rmSync(folder, { recursive: true });
@@ -395,7 +397,7 @@ describe("a leaf in the cache", () => {
     const leaf = parts.leaf({ dnsNames });
     await leaf.start();
     const line = parts.log.lines.find(({ message }) => message === "Ignoring a leaf in the cache");
-    assert.match(String(line?.fields?.reason), /it has other DNS names than were asked for/);
+    assert.match(String(line?.fields?.reason), /its DNS names are not the requested ones/);
   });
 });
 
@@ -442,7 +444,7 @@ describe("roots in the cache", () => {
     await pass(app, () => parts.roots.current !== null);
     await ready;
     assert.deepEqual(await until(leaf), svid);
-    assert.match(parts.log.text, /No CA server gave the roots; using those of the cache/);
+    assert.match(parts.log.text, /No CA server answered; using the roots in the cache/);
     assert.match(parts.roots.problem ?? "", /No CA server answered/);
     assert.equal(parts.roots.lastContact, null);
     await server.start();

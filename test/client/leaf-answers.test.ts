@@ -72,25 +72,91 @@ describe("a leaf with names", () => {
     ips: readonly string[],
     reason: RegExp,
   ])[] = [
-    ["one DNS name less", identity, DNS.slice(1), IP_TEXTS, /other DNS names than were asked for$/],
-    ["no DNS name", identity, [], IP_TEXTS, /other DNS names/],
-    ["one DNS name more", identity, [...DNS, "api"], IP_TEXTS, /other DNS names/],
-    ["another DNS name", identity, ["web", "api.service.consul"], IP_TEXTS, /other DNS names/],
-    ["a wildcard", identity, ["web", "*.service.consul"], IP_TEXTS, /other DNS names/],
+    [
+      "one DNS name less",
+      identity,
+      DNS.slice(1),
+      IP_TEXTS,
+      /its DNS names are not the requested ones$/,
+    ],
+    ["no DNS name", identity, [], IP_TEXTS, /its DNS names are not the requested ones/],
+    [
+      "one DNS name more",
+      identity,
+      [...DNS, "api"],
+      IP_TEXTS,
+      /its DNS names are not the requested ones/,
+    ],
+    [
+      "another DNS name",
+      identity,
+      ["web", "api.service.consul"],
+      IP_TEXTS,
+      /its DNS names are not the requested ones/,
+    ],
+    [
+      "a wildcard",
+      identity,
+      ["web", "*.service.consul"],
+      IP_TEXTS,
+      /its DNS names are not the requested ones/,
+    ],
     [
       "a name with a dot at its end",
       identity,
       ["web", "web.service.consul."],
       IP_TEXTS,
-      /other DNS/,
+      /its DNS names are not the requested ones/,
     ],
-    ["one address less", identity, DNS, ["10.0.0.1"], /other IP addresses than were asked for$/],
-    ["one address more", identity, DNS, [...IP_TEXTS, "10.0.0.2"], /other IP addresses/],
-    ["another address", identity, DNS, ["10.0.0.2", "::1"], /other IP addresses/],
-    ["an address as a DNS name", identity, [...DNS, "10.0.0.1"], ["::1"], /other DNS names/],
-    ["the IPv4 address in IPv6", identity, DNS, ["::ffff:10.0.0.1", "::1"], /other IP addresses/],
-    ["DNS names though none was asked for", {}, ["web"], [], /other DNS names/],
-    ["addresses though none was asked for", {}, [], ["127.0.0.1"], /other IP addresses/],
+    [
+      "one address less",
+      identity,
+      DNS,
+      ["10.0.0.1"],
+      /its IP addresses are not the requested ones$/,
+    ],
+    [
+      "one address more",
+      identity,
+      DNS,
+      [...IP_TEXTS, "10.0.0.2"],
+      /its IP addresses are not the requested ones/,
+    ],
+    [
+      "another address",
+      identity,
+      DNS,
+      ["10.0.0.2", "::1"],
+      /its IP addresses are not the requested ones/,
+    ],
+    [
+      "an address as a DNS name",
+      identity,
+      [...DNS, "10.0.0.1"],
+      ["::1"],
+      /its DNS names are not the requested ones/,
+    ],
+    [
+      "the IPv4 address in IPv6",
+      identity,
+      DNS,
+      ["::ffff:10.0.0.1", "::1"],
+      /its IP addresses are not the requested ones/,
+    ],
+    [
+      "DNS names though none was asked for",
+      {},
+      ["web"],
+      [],
+      /its DNS names are not the requested ones/,
+    ],
+    [
+      "addresses though none was asked for",
+      {},
+      [],
+      ["127.0.0.1"],
+      /its IP addresses are not the requested ones/,
+    ],
   ];
   for (const [what, asked, dnsNames, ips, reason] of NAMES)
     it(`with ${what} is refused`, async () => {
@@ -178,7 +244,10 @@ describe("a leaf", () => {
     assert.equal(before.spiffeId, URI);
     ca.forgery = { leaf: namesOf([other]) };
     await pass(started, () => leaf.problem !== null, 100 * HOUR);
-    assert.match(leaf.problem ?? "", /the one before was for ".*\/web"; restart to take it/);
+    assert.match(
+      leaf.problem ?? "",
+      /the leaf before was for ".*\/web"; restart the agent to accept it/,
+    );
     assert.equal(leaf.current, before);
   });
 

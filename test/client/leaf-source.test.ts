@@ -69,10 +69,7 @@ describe("a leaf is refused", () => {
     assert.equal(failure.code, "unusable");
     assert.match(failure.message, /it is for another key/);
     assert.equal(other.current, null);
-    assert.match(
-      other.problem ?? "",
-      /^No new leaf for service "web": The server's leaf is not used/,
-    );
+    assert.match(other.problem ?? "", /^No new leaf for service "web": The leaf is not used/);
   });
 
   it("of another service", async () => {

@@ -62,8 +62,8 @@ describe("a server that did not do its part", () => {
     ["answers 500", { status: 500, body: "boom" }, /answered 500: boom/],
     ["answers 502 with a page", page(502), /answered 502;|answered 502$/],
     ["answers 404", { status: 404, body: "no such page" }, /answered 404/],
-    ["answers 200 with a page", page(200), /answered wrongly: the body is not fine/],
-    ["answers nothing", { status: 200 }, /answered wrongly/],
+    ["answers 200 with a page", page(200), /sent an unexpected response: the body is not fine/],
+    ["answers nothing", { status: 200 }, /sent an unexpected response/],
     ["answers 204", { status: 204 }, /answered 204/],
     [
       "redirects",

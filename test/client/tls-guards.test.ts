@@ -179,7 +179,7 @@ describe("a server's certificate", () => {
   it("with a wrong pin nothing but the roots is asked for, and no token is sent", async () => {
     const server = await serve(own);
     const made = connect(server, { pin: `sha256:${"0".repeat(64)}` });
-    assert.match((await attempt(made)) ?? "", /The pin is of none of the 1 roots/);
+    assert.match((await attempt(made)) ?? "", /The pin matches none of the 1 roots/);
     const request = { csr: "", service: "web", ttlMs: null };
     await assert.rejects(made.api.sign(request, "secret-token"), /pin/);
     assert.ok(server.asked.length > 0);

@@ -83,7 +83,9 @@ export class CallerLeaves {
     const { served, source } = kept;
     const failure = () => {
       const { current } = source.failure;
-      return current === null ? null : refusalOf(current, `a leaf of service ${service}`);
+      return current === null
+        ? null
+        : refusalOf(current, `a leaf of service ${JSON.stringify(service)}`);
     };
     return {
       served,

@@ -88,10 +88,8 @@ export class AgentLeaves {
         workload.service === service &&
         (datacenter === null || isOfDatacenter(workload.svid, datacenter)),
     );
-    const away = (problem: string | null) =>
-      problem === null
-        ? null
-        : new AgentRefusal(503, `Cannot get a leaf of service ${service}: ${problem}`, RETRY_MS);
+    const away = (text: string | null) =>
+      text === null ? null : new AgentRefusal(503, text, RETRY_MS);
     if (configured !== undefined)
       return {
         served: configured.served,
@@ -101,7 +99,11 @@ export class AgentLeaves {
       };
     const reading = this.#callers.read({ service, datacenter }, token);
     // Before the first roots no leaf is asked for.
-    const failure = () => reading.failure() ?? away(this.#options.contact.problem);
+    const failure = () => {
+      const { problem } = this.#options.contact;
+      const text = `Cannot get a leaf of service ${JSON.stringify(service)}: ${problem}`;
+      return reading.failure() ?? away(problem === null ? null : text);
+    };
     return { ...reading, failure };
   }
 

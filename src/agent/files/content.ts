@@ -52,7 +52,7 @@ export function contentOf(svid: X509Svid, bundle: TrustBundle): readonly Credent
   if (svid.chain.length === 0) throw new FormatError(`${svid.spiffeId} has no certificate`);
   const name = trustBundleName(trustDomain);
   if (name.length > MAX_NAME)
-    throw new FormatError(`${name} is longer than ${MAX_NAME} octets, which no file name is`);
+    throw new FormatError(`File name ${name} is longer than ${MAX_NAME} octets`);
   const key = writePem("PRIVATE KEY", svid.privateKey);
   const chain = svid.chain.map(certificatePem).join("");
   const roots = bundle.roots.map(certificatePem).join("");

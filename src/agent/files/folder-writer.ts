@@ -132,7 +132,7 @@ export class FolderWriter {
       await this.#opened.removeOthers(keep);
     } catch (error) {
       this.#warnOnce(
-        "Failed to remove earlier files from a credential folder, which have earlier private keys; will retry",
+        "Failed to remove earlier private keys from a credential folder; will retry",
         fileReason(error),
       );
     }

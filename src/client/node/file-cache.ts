@@ -82,7 +82,7 @@ export class FileCache implements Cache {
       }
     } catch (error) {
       if (codeOf(error) !== "ENOENT")
-        this.#log.warn("Cannot read a file of the cache", { file: path, reason: codeOf(error) });
+        this.#log.warn("Failed to read a file of the cache", { file: path, reason: codeOf(error) });
       return null;
     }
   }
@@ -111,10 +111,13 @@ export class FileCache implements Cache {
       await rename(draft, path);
     } catch (error) {
       await rm(draft, { force: true }).catch(() => undefined);
-      this.#log.warn("Cannot write a file of the cache; a restart in an outage would lack it", {
-        file: path,
-        reason: codeOf(error),
-      });
+      this.#log.warn(
+        "Failed to write a file of the cache; a restart during an outage would not find the newest one",
+        {
+          file: path,
+          reason: codeOf(error),
+        },
+      );
     }
   }
 

@@ -45,7 +45,11 @@ export class NodeTransport implements Transport {
       return await this.#onceMore(request, over.signal);
     } catch (error) {
       if (signal?.aborted === true)
-        throw new TransportError("aborted", "was not waited for", error);
+        throw new TransportError(
+          "aborted",
+          "did not answer before the request was cancelled",
+          error,
+        );
       if (late)
         throw new TransportError("timeout", `did not answer within ${timeoutMs / 1000} s`, error);
       throw transportError(error);
@@ -95,7 +99,7 @@ export class NodeTransport implements Transport {
     );
     // On Deno the option "signal" has no effect on a connection that was used before.
     const abort = () => {
-      reject(new TransportError("aborted", "was not waited for"));
+      reject(new TransportError("aborted", "did not answer before the request was cancelled"));
       sent.destroy();
       sent.socket?.destroy();
     };
