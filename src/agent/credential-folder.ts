@@ -174,8 +174,8 @@ export class CredentialFolder {
   async #write(svid: X509Svid, bundle: TrustBundle): Promise<void> {
     const { path: folder, log, metrics } = this.#options;
     const { generation, isNew } = await this.#writer.write(contentOf(svid, bundle));
-    const { spiffeId, serialNumber } = svid;
-    const fields = { folder, spiffeId, serialNumber, notAfter: svid.notAfter.toISOString() };
+    const { spiffeId, serialNumber: serial } = svid;
+    const fields = { folder, spiffeId, serial, until: svid.notAfter.toISOString() };
     const before = this.#written;
     if (isNew) metrics.delivered("files", "ok");
     if (isNew && before?.svid === svid && before.bundle === bundle)
