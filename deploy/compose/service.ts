@@ -18,10 +18,18 @@ function credentials(): { cert: string; key: string; ca: string } {
   return { cert: read("tls.crt"), key: read("tls.key"), ca: read("ca.crt") };
 }
 
-/** The SPIFFE ID of the other side; its certificate was verified with the roots of the mesh. */
-function peerId(socket: TLSSocket): string {
-  const names = socket.getPeerCertificate().subjectaltname ?? "";
-  return /(?:^|, )URI:(spiffe:\/\/[^,]+)/.exec(names)?.[1] ?? "unknown";
+interface Peer {
+  /** Its SPIFFE ID. */
+  readonly id: string;
+  /** The fingerprint of its certificate. */
+  readonly certificate: string;
+}
+
+/** The other side, whose certificate was verified with the roots of the mesh. */
+function peerOf(socket: TLSSocket): Peer {
+  const { subjectaltname = "", fingerprint256 } = socket.getPeerCertificate();
+  const id = /(?:^|, )URI:(spiffe:\/\/[^,]+)/.exec(subjectaltname)?.[1] ?? "unknown";
+  return { id, certificate: fingerprint256 };
 }
 
 const isService = (id: string, service: string) =>
@@ -31,8 +39,8 @@ const isService = (id: string, service: string) =>
 function serveApi(): void {
   const mutual = { requestCert: true, rejectUnauthorized: true };
   const server = createServer({ ...credentials(), ...mutual }, (socket) => {
-    const caller = peerId(socket);
-    const allowed = isService(caller, peer);
+    const caller = peerOf(socket);
+    const allowed = isService(caller.id, peer);
     socket.on("error", () => socket.destroy());
     socket.end(`${JSON.stringify({ service: name, caller, allowed })}\n`);
   });
@@ -43,22 +51,22 @@ function serveApi(): void {
   server.listen(8443, "0.0.0.0");
 }
 
-/** Calls the service `peer` over mutual TLS. @returns its SPIFFE ID and what it answered */
-function callPeer(): Promise<{ readonly called: string; readonly answer: unknown }> {
+/** Calls the service `peer` over mutual TLS. @returns the service and its answer */
+function callPeer(): Promise<Awaited<ReturnType<typeof readAnswer>>> {
   return new Promise((resolve, reject) => {
     // A service of the mesh is identified by its SPIFFE ID, which is compared below.
     const identified = { checkServerIdentity: () => undefined };
     const socket = connect({ ...credentials(), host: peer, port: 8443, ...identified }, () => {
-      const called = peerId(socket);
-      if (isService(called, peer)) return void readAnswer(socket, called).then(resolve, reject);
-      reject(new Error(`${called} is not the service ${peer}`));
+      const called = peerOf(socket);
+      if (isService(called.id, peer)) return void readAnswer(socket, called).then(resolve, reject);
+      reject(new Error(`${called.id} is not the service ${peer}`));
       socket.destroy();
     });
     socket.once("error", reject);
   });
 }
 
-async function readAnswer(socket: TLSSocket, called: string) {
+async function readAnswer(socket: TLSSocket, called: Peer) {
   let text = "";
   for await (const chunk of socket) text += chunk;
   return { called, answer: JSON.parse(text) as unknown };

@@ -44,7 +44,11 @@ export function healthOf(
       ? null
       : `the root's issuer was deleted from Vault, noticed at ${rootLostSince.toISOString()}: leaves are signed until the intermediate expires at ${expiry}, and it cannot be renewed; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} creates another root`,
   ];
-  return { obstacle, notes: notes.filter((note) => note !== null) };
+  return {
+    obstacle,
+    notes: notes.filter((note) => note !== null),
+    unavailable: outage !== null,
+  };
 }
 
 function tokenNote({ failure, renewable, expiresAt }: TokenStatus, config: VaultConfig) {

@@ -20,6 +20,7 @@ import { App } from "../http/app.ts";
 import { HINTS } from "../http/hints.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { AppOptions } from "../http/options.ts";
+import { signingObstacle } from "../http/routes/status.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/state-document.ts";
 import { AuditLog } from "../telemetry/audit.ts";
@@ -218,6 +219,7 @@ function buildApp(
                 now: clock.now(),
                 watchers: app.watchers.count,
                 audit,
+                obstacle: signingObstacle({ ca, control: accessControl?.control ?? null, audit }),
                 changeObstacle: report.changeObstacle,
                 certificate: serverCertificate(),
               }),

@@ -20,6 +20,8 @@ interface Observed {
   readonly renewWindowMs: number | null;
   readonly status: Status;
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
+  /** Why no leaf can be signed, as `/readyz` has it, or null. */
+  readonly obstacle: string | null;
   /** Why the CA cannot be changed, or null. */
   readonly changeObstacle: string | null;
   /** The certificate that the server presents; null without TLS. */
@@ -38,6 +40,11 @@ const flag = (on: boolean) => (on ? 1 : 0);
 const GAUGES: Readonly<
   Record<string, readonly [help: string, read: (observed: Observed) => number | null]>
 > = {
+  meshca_ready: ["1 while leaves can be signed", ({ obstacle }) => flag(obstacle === null)],
+  meshca_provider_unavailable: [
+    "1 while the Vault of the provider does not answer",
+    ({ status }) => flag(status.providerUnavailable),
+  ],
   meshca_watchers: ["Blocked queries that wait", ({ watchers }) => watchers],
   meshca_signing: ["Signing requests in flight", ({ signing }) => signing],
   meshca_renew_window_seconds: [

@@ -354,7 +354,7 @@ describe("docs/operations.md", () => {
     const { snapshot, status } = manager;
     const { text } = await metrics.render({
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
-      ...{ audit: FAILING_AUDIT, changeObstacle: null, certificate: CERTIFICATE },
+      ...{ audit: FAILING_AUDIT, obstacle: null, changeObstacle: null, certificate: CERTIFICATE },
     });
     const found = seriesIn(text);
     const documented = rowsOf(sectionOf(OPERATIONS, "Metrics")).map(

@@ -349,6 +349,7 @@ describe("MESHCA_AUDIT on a full disk", () => {
         /^200 ok\n[\s\S]*^audit: cannot be written \(ENOSPC\)$/m,
       );
       assert.match(await get(server, "/metrics"), /^meshca_audit_failing 1$/m);
+      assert.match(await get(server, "/metrics"), /^meshca_ready 1$/m);
     }));
 
   it("stop-all: leaves are refused with 503 as well, and /readyz answers 503", () =>
@@ -363,6 +364,7 @@ describe("MESHCA_AUDIT on a full disk", () => {
         await get(server, "/readyz"),
         /^503 Cannot sign: the audit log cannot be written\n/,
       );
+      assert.match(await get(server, "/metrics"), /^meshca_ready 0$/m);
       assert.match(await get(server, "/v1/connect/ca/roots"), /^200 /);
     }));
 

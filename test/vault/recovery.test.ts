@@ -154,9 +154,11 @@ for (const kind of vaultKinds)
       });
       await ca.manager.probe();
       assert.deepEqual(ca.manager.status.notes, []);
+      assert.equal(ca.manager.status.providerUnavailable, false);
       await server.must("POST", "auth/token/revoke", { token });
       ca.clock.advance(61_000);
       await ca.manager.probe();
+      assert.equal(ca.manager.status.providerUnavailable, true);
       assert.match(
         ca.manager.status.notes.join(),
         /^Vault is unavailable since \d{4}-\S+: Vault: the token is unknown, expired or revoked; configure another one; leaves are signed by a local intermediate until \d{4}-/,

@@ -32,6 +32,8 @@ export interface Status {
   readonly live: readonly Replica[];
   /** Faults of the provider's external resources with what an operator should do, a line each. */
   readonly notes: readonly string[];
+  /** The service that has the provider's external resources does not answer. */
+  readonly providerUnavailable: boolean;
 }
 
 /** Two states between which an operator has to decide. */

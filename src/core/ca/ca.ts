@@ -447,6 +447,7 @@ export class CertificateAuthority {
   get status(): Status {
     const { health, current, term, stopped } = this.#replica;
     const { stalenessMs, storeAway, confirmedAt, clockOffsetMs, clockAlarm, live } = health;
+    const { notes, unavailable } = this.#maintenance.health(current?.provider);
     return {
       role: this.#leadership.lease === null ? "follower" : "leader",
       term,
@@ -459,7 +460,8 @@ export class CertificateAuthority {
       clockAlarm,
       stopped,
       live,
-      notes: this.#maintenance.health(current?.provider).notes,
+      notes,
+      providerUnavailable: unavailable,
     };
   }
 

@@ -130,11 +130,12 @@ export class Maintenance {
 
   /** The health of a provider's external resources, with what the steps found. */
   health(provider: Provider | null | undefined): ProviderHealth {
-    const { obstacle = null, notes = [] } = provider?.external?.health ?? {};
+    const { obstacle = null, notes = [], unavailable = false } = provider?.external?.health ?? {};
     const note = (what: string, fault: Fault | null, hint = "") =>
       fault === null ? [] : [`${what} since ${fault.since.toISOString()}: ${fault.reason}${hint}`];
     return {
       obstacle,
+      unavailable,
       notes: [
         ...notes,
         ...note("obsolete provider resources cannot be deleted", this.collection.fault),

@@ -197,6 +197,8 @@ export interface ProviderHealth {
   readonly obstacle: string | null;
   /** Further faults with what an operator should do, a line each; of a failure since when. */
   readonly notes: readonly string[];
+  /** The service that has the external resources does not answer. */
+  readonly unavailable: boolean;
 }
 
 export interface Inspection {

@@ -49,10 +49,7 @@ function operationsRoute(path: string, get: Endpoint): Route {
 function readiness(options: StatusRouteOptions): Endpoint {
   const { ca, control, audit } = options;
   return endpoint("optional", (call) => {
-    const obstacle =
-      ca.obstacle() ??
-      (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
-      accessObstacle(control);
+    const obstacle = signingObstacle({ ca, control, audit });
     const summary = obstacle === null ? "ok\n" : "not ready\n";
     const text = maySeeDetails(call, options) ? detailedText(obstacle, options) : summary;
     const body = compressibleBody(TEXT, text);
@@ -60,6 +57,21 @@ function readiness(options: StatusRouteOptions): Endpoint {
       ? { body }
       : { status: 503, headers: { "Retry-After": RETRY_AFTER }, body };
   });
+}
+
+/** Why no leaf can be signed now, or null. */
+export function signingObstacle({
+  ca,
+  control,
+  audit,
+}: Pick<StatusRouteOptions, "control" | "audit"> & {
+  readonly ca: Pick<CertificateAuthority, "obstacle">;
+}): string | null {
+  return (
+    ca.obstacle() ??
+    (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
+    accessObstacle(control)
+  );
 }
 
 function metrics(render: NonNullable<MetricsOptions["render"]>): Endpoint {
