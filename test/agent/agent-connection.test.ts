@@ -53,7 +53,7 @@ describe("the servers of an agent", () => {
         writeFileSync(file, pem);
         const once = (name: string, ...flags: string[]) =>
           runAgent([
-            ...["--once", "--once-timeout", "2s", "--server", server.url, "--service", "web"],
+            ...["--once", "--once-timeout", "10s", "--server", server.url, "--service", "web"],
             ...["--dir", join(folder, name), ...flags],
           ]);
         for (const [name, ...flags] of [

@@ -110,7 +110,7 @@ for (const runtime of AGENT_RUNTIMES)
 
     it("gives up at its time limit if no server answers, with 75", { timeout: 60_000 }, () =>
       inAgentFolder(async (folder) => {
-        const flags = ["--once", "--once-timeout", "500ms", "--server", "http://127.0.0.1:1"];
+        const flags = ["--once", "--once-timeout", "5s", "--server", "http://127.0.0.1:1"];
         const { code, stderr } = await runAgent(
           [...flags, "--service", "web", "--dir", join(folder, "web")],
           { runtime },
@@ -202,7 +202,7 @@ describe("meshca agent --once", () => {
       const { port } = odd.address() as AddressInfo;
       try {
         const { code, stderr } = await runAgent([
-          ...["--once", "--once-timeout", "1s", "--server", `http://127.0.0.1:${port}`],
+          ...["--once", "--once-timeout", "5s", "--server", `http://127.0.0.1:${port}`],
           ...["--service", "web", "--dir", join(folder, "web")],
         ]);
         assert.equal(code, 75);

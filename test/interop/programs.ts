@@ -47,9 +47,26 @@ export async function freeAddress(): Promise<{ readonly host: string; readonly p
 const PATIENCE_MS = 60_000;
 
 /** What shows that a program is ready: it listens, or it has written files. */
-type Sign = { readonly host: string; readonly port: number } | readonly string[];
+type Sign =
+  | {
+      readonly host: string;
+      readonly port: number;
+      /** A command that succeeds once it is ready, if it listens before. */
+      readonly check?: readonly [string, ...string[]];
+    }
+  | readonly string[];
 
-const isSigned = (sign: Sign): Promise<boolean> =>
+async function isSigned(sign: Sign): Promise<boolean> {
+  if (!(await isThere(sign))) return false;
+  if (!("host" in sign) || sign.check === undefined) return true;
+  const [command, ...args] = sign.check;
+  return promisify(execFile)(command, args).then(
+    () => true,
+    () => false,
+  );
+}
+
+const isThere = (sign: Sign): Promise<boolean> =>
   new Promise((resolve) => {
     if (!("host" in sign)) {
       resolve(sign.every((path) => existsSync(path)));
@@ -296,5 +313,10 @@ ssl_key_file = '${key}'
 ssl_ca_file = '${roots}'
 `,
   );
-  return startProgram(asPostgres(postgresProgram("postgres"), "-D", data), at);
+  // It listens before it has started, and answers with an error until then.
+  const check = [postgresProgram("pg_isready"), "-h", at.host, "-p", String(at.port)] as const;
+  return startProgram(asPostgres(postgresProgram("postgres"), "-D", data), {
+    ...at,
+    check: [...check],
+  });
 }
