@@ -163,8 +163,8 @@ for (const shell of SHELLS)
       const port = await freePort();
       const own = String(await freePort());
       const wait = `until curl -sf -o /dev/null "http://127.0.0.1:${port}/readyz"; do sleep 1; done\n`;
-      const blocks = ["bin/meshca.mjs agent", "openssl dgst -sha256"].map((text) =>
-        blockWith("docs/workloads.md", text).replaceAll("8502", own),
+      const blocks = ["bin/meshca.mjs agent", "openssl dgst -sha256", "CONSUL_HTTP_ADDR"].map(
+        (text) => blockWith("docs/workloads.md", text).replaceAll("8502", own),
       );
       const output = await paste(shell, ["npm start &\n", wait, ...blocks], {
         port,
@@ -172,6 +172,7 @@ for (const shell of SHELLS)
       });
       assert.match(output, /^ok\nserver: last contact /m);
       assert.match(output, /^[0-9a-f]{64}$/m);
+      assert.match(output, /"PrivateKeyPEM": "-----BEGIN EC PRIVATE KEY-----/);
     });
 
     it("serves TLS with a certificate of its own CA", { timeout: 120_000 }, async () => {
