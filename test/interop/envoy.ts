@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ProgramCommand } from "./clients.ts";
 
-/** Where Envoy finds secrets: the socket of an agent, or host and port of its listener. */
+/** Where Envoy finds secrets: the socket of an agent, or its listener, `HOST:PORT` or `unix:PATH`. */
 export type SecretSource =
   | { readonly kind: "grpc"; readonly path: string }
   | { readonly kind: "rest"; readonly address: string };
@@ -27,6 +27,7 @@ const REFRESH_DELAY = "0.5s";
 const TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 
 const socketAddress = (address: string) => {
+  if (address.startsWith("unix:")) return { pipe: { path: address.slice("unix:".length) } };
   const [host = "", port = ""] = address.split(":");
   return { socket_address: { address: host, port_value: Number(port) } };
 };
