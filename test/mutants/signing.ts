@@ -125,12 +125,21 @@ export const SIGNING: readonly Mutant[] = [
       "providers/consul/supplied-root",
     ],
   ),
-  ...guardsOf("src/core/ca/leaf-life.ts", [
-    "the longest validity of a renewal",
-    "Math.min(configured, longestRenewal(renewed, backdateMs))",
-    "Math.min(configured, longestRenewal(null, backdateMs))",
-    "core/ca/leaf-life",
-  ]),
+  ...guardsOf(
+    "src/core/ca/leaf-life.ts",
+    [
+      "the longest validity of a renewal",
+      "Math.min(configured, longestRenewal(renewed, backdateMs))",
+      "Math.min(configured, longestRenewal(null, backdateMs))",
+      "core/ca/leaf-life",
+    ],
+    [
+      "that an earlier issuer certificate of the same key does not prolong a renewal",
+      "left >= 0 && left <= CUT_MS",
+      "left <= CUT_MS",
+      "core/ca/leaf-life",
+    ],
+  ),
   ...guardsOf(
     "src/core/x509/service-names.ts",
     [

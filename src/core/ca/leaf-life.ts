@@ -65,9 +65,13 @@ function longestRenewal(renewed: RenewedLeaf | null, backdateMs: number): number
   const { notBefore, notAfter } = renewed.leaf;
   const above = boundsOf(renewed);
   const [from, until] = [notBefore.getTime(), notAfter.getTime()];
-  // What it would have lived is unknown.
-  if (until >= Math.min(...above.map((each) => each.notAfter.getTime())) - CUT_MS)
-    return Number.POSITIVE_INFINITY;
+  // What it would have lived is unknown. A certificate that ends before the leaf did not cut it: it is
+  // an earlier one of the same key.
+  const isCut = above.some(({ notAfter: end }) => {
+    const left = end.getTime() - until;
+    return left >= 0 && left <= CUT_MS;
+  });
+  if (isCut) return Number.POSITIVE_INFINITY;
   return longestLife(until - from, backdateMs);
 }
 

@@ -136,6 +136,22 @@ describe("leafLife()", () => {
     assert.equal(life.ttlMs, HOUR - MINUTE);
   });
 
+  it("a renewal is not prolonged because an earlier certificate of the issuer's key has expired", () => {
+    const leaf = signed(now, leafLife(5 * MINUTE, LEAF_TTL, LOCAL_LEAF_LIMITS, null));
+    for (const end of [leaf.notBefore.getTime(), leaf.notAfter.getTime() - SECOND]) {
+      const certificate = { ...root, id: "earlier", notAfter: new Date(end) };
+      const [entry] = state.roots;
+      assert.ok(entry !== undefined);
+      const issuer = { certificate, keyId: entry.signingKeyId, leavesUntil: now };
+      const roots = [
+        { ...entry, leafIssuers: [...entry.leafIssuers, issuer] },
+        { ...entry, certificate, leafIssuers: [issuer] },
+      ];
+      const life = leafLife(null, LEAF_TTL, LOCAL_LEAF_LIMITS, { leaf, state: { roots } });
+      assert.equal(life.ttlMs, 5 * MINUTE);
+    }
+  });
+
   it("a leaf whose begin its issuer cut renews without a longer validity", () => {
     const start = new Date(root.notBefore.getTime() + 2 * SECOND);
     const leaf = signed(start, leafLife(MINUTE, LEAF_TTL, LOCAL_LEAF_LIMITS, null));
