@@ -9,6 +9,7 @@ import { lstat, mkdir, open, readlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { errorCode, fileReason } from "../config/file-errors.ts";
 import { ConfigError } from "../core/errors.ts";
+import { hasOtherMembers } from "./group-members.ts";
 
 /** Permission of a group and of others to write, set-group-ID and sticky bit (inode(7)). */
 const [GROUP_WRITES, OTHERS_WRITE, SET_GROUP_ID, STICKY] = [0o020, 0o002, 0o2000, 0o1000];
@@ -98,8 +99,8 @@ export class FolderCheck {
     this.#requireOwner(path, stats);
     if (this.#rules.isShared) return;
     const { mode, gid } = stats;
-    const { group } = this.#rules.account;
-    const isForeign = gid !== 0 && group !== null && gid !== group;
+    const { group, user } = this.#rules.account;
+    const isForeign = gid !== 0 && group !== null && (gid !== group || hasOtherMembers(gid, user));
     const writers =
       (mode & OTHERS_WRITE) !== 0
         ? "other users"

@@ -21,6 +21,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { CredentialFolderOptions } from "../../src/agent/credential-folder.ts";
 import { resolveOwnership } from "../../src/agent/files/ownership.ts";
+import { hasOtherMembers } from "../../src/agent/group-members.ts";
 import { type Account, currentAccount, FolderCheck } from "../../src/agent/safe-path.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
@@ -100,6 +101,33 @@ describe("path of a folder", () => {
     if (GROUP === 0) chownSync(ofGroup, USER, OTHER.group);
     else await assert.rejects(check(ofGroup, { user: USER, group: OTHER.group }), /by group/);
     if (GROUP === 0) await assert.rejects(check(ofGroup), /can be replaced by group 12345 with/);
+  });
+
+  it("is refused if the agent's group may write to it and has other members", async (t) => {
+    if (USER !== 0) return t.skip("needs root");
+    const daemon = folderWith(0o775, "of-daemon");
+    chownSync(daemon, USER, 1);
+    // The group of daemon(1) has a user of that name in every Debian.
+    await assert.rejects(
+      check(daemon, { user: USER, group: 1 }),
+      /can be replaced by group 1 with/,
+    );
+    chownSync(daemon, USER, OTHER.group);
+    await check(daemon, { user: USER, group: OTHER.group });
+  });
+
+  it("is of a private group if only root and the agent's user are members", () => {
+    const passwd = "root:x:0:0::/root:/bin/sh\nweb:x:10:100::/:/x\neve:x:11:200::/:/x\n";
+    for (const [groups, other, isShared] of [
+      ["users:x:100:\n", "", false],
+      ["users:x:100:web,root\n", "", false],
+      ["users:x:100:web,eve\n", "", true],
+      ["users:x:100:unknown\n", "", true],
+      ["users:x:100:\n", "mallory:x:12:100::/:/x\n", true],
+      ["users:x:1000:eve\n", "mallory:x:12:1000::/:/x\n", false],
+    ] as const)
+      assert.equal(hasOtherMembers(100, 10, passwd + other, groups), isShared, groups + other);
+    assert.equal(hasOtherMembers(100, 10, "", ""), false);
   });
 
   it("may be below a folder like /tmp, in which nobody renames what belongs to another", async () => {

@@ -17,6 +17,18 @@ export const WORKLOADS: readonly Mutant[] = [
     "svid === null",
     "agent/workload-api",
   ]),
+  ...guardsOf("src/agent/safe-path.ts", [
+    "that the agent's group, which may write to a folder, has no other member",
+    "gid !== group || hasOtherMembers(gid, user)",
+    "gid !== group",
+    "agent/folder-refusals",
+  ]),
+  ...guardsOf("src/agent/group-members.ts", [
+    "members of a group in /etc/group",
+    "return members.some((member)",
+    "return members.every((member)",
+    "agent/folder-refusals",
+  ]),
   ...guardsOf(
     "src/agent/socket/unix-listener.ts",
     [
