@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { isLoopback } from "./addresses.ts";
+import { CLIENT_VARIABLES } from "./client-variables.ts";
 import { Faults } from "./faults.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
 import { cannotRead } from "./file-errors.ts";
@@ -145,7 +146,8 @@ export function readSettings(
 }
 
 /**
- * The variables that begin with MESHCA_, without those of the agent and of the commands that it starts.
+ * The variables that begin with MESHCA_, without those of the agent, of the commands that it starts,
+ * and of the command line.
  * An empty one counts as not given.
  */
 function givenSettings(environment: Given): Record<string, string> {
@@ -153,6 +155,7 @@ function givenSettings(environment: Given): Record<string, string> {
     Object.entries(environment).flatMap(([name, value]): [string, string][] =>
       name.startsWith("MESHCA_") &&
       !/^MESHCA_(?:AGENT|HOOK)_/.test(name) &&
+      !CLIENT_VARIABLES.includes(name) &&
       value !== undefined &&
       value !== ""
         ? [[name, value]]

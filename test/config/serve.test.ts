@@ -539,19 +539,23 @@ describe("meshca", () => {
       { encoding: "utf8" },
     );
 
-  it("meshca without a known command prints its usage and exits with 64", () => {
-    for (const args of [[], ["server"], ["serve", "--port", "1"]]) {
+  it("exits with 64 without a known command or flag, and says what is wrong", () => {
+    for (const [args, text] of [
+      [[], /^Usage: meshca \[options\] \[command\]\n/],
+      [["server"], /^"server" is not a command of meshca; did you mean serve\?\n/],
+      [["serve", "--port", "1"], /^--port is not a flag of meshca serve\n/],
+    ] as const) {
       const { status, stdout, stderr } = meshca(...args);
       assert.deepEqual([status, stdout], [64, ""], args.join(" "));
-      assert.match(stderr, /^Usage: meshca serve \[--workers N\]\n/m);
+      assert.match(stderr, text);
     }
   });
 
-  it("meshca help prints its usage and exits with 0", () => {
-    for (const command of ["help", "--help", "-h"]) {
+  it("prints its help and exits with 0", () => {
+    for (const command of ["help", "--help", "-h", "-help"]) {
       const { status, stdout } = meshca(command);
       assert.equal(status, 0);
-      assert.match(stdout, /^Usage: meshca serve \[--workers N\]\n/);
+      assert.match(stdout, /^Usage: meshca \[options\] \[command\]\n/);
     }
   });
 });

@@ -16,8 +16,6 @@ import { VERSION } from "../../version.ts";
 import { describe, EXIT, exitCode } from "../output.ts";
 import { describeStore, settingsOf, stopAsked } from "./serve.ts";
 
-/** More than any machine has cores. */
-export const MAX_WORKERS = 64;
 /** The delay before a worker that ended is started again, in milliseconds. */
 const RESTART_MS = 1000;
 

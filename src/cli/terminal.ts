@@ -1,0 +1,150 @@
+/**
+ * Where a command reads and writes: colour, width and prompts on a terminal only.
+ * @module
+ */
+import { createInterface } from "node:readline";
+import { styleText } from "node:util";
+import type { Environment } from "./flags.ts";
+import { EXIT, Failure } from "./output.ts";
+
+/** A stream that is written to: of process, or of a test. */
+interface Output {
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+  write(text: string): unknown;
+}
+
+export interface Streams {
+  readonly stdin: NodeJS.ReadStream | (NodeJS.ReadableStream & { readonly isTTY?: boolean });
+  readonly stdout: Output;
+  readonly stderr: Output;
+}
+
+export type Style = "bold" | "dim" | "red" | "yellow" | "green";
+
+/** The width of text that is not on a terminal. */
+const WIDTH = 80;
+/** After how long progress is shown, in milliseconds. */
+const PROGRESS_MS = 1000;
+
+export class Terminal {
+  readonly #streams: Streams;
+  readonly #environment: Environment;
+
+  constructor(streams: Streams, environment: Environment) {
+    this.#streams = streams;
+    this.#environment = environment;
+  }
+
+  /** Whether the output is on a terminal. */
+  get isTerminal(): boolean {
+    return this.#streams.stdout.isTTY === true;
+  }
+
+  /** Whether the output is coloured: on a terminal, unless NO_COLOR is set (no-color.org). */
+  get isColoured(): boolean {
+    const { NO_COLOR = "", TERM = "" } = this.#environment;
+    return this.isTerminal && NO_COLOR === "" && TERM !== "dumb";
+  }
+
+  /** Columns of the output. */
+  get width(): number {
+    const { columns } = this.#streams.stdout;
+    return this.isTerminal && columns !== undefined && columns > 0 ? columns : WIDTH;
+  }
+
+  /** The text in a style if the output is coloured. */
+  style(style: Style, text: string): string {
+    return this.isColoured ? styleText(style, text, { validateStream: false }) : text;
+  }
+
+  /** Writes a text, with its line breaks, to the output. */
+  write(text: string): void {
+    this.#streams.stdout.write(text);
+  }
+
+  /** Writes a line for a person, which is not part of the output, to stderr. */
+  note(line: string): void {
+    this.#streams.stderr.write(`${line}\n`);
+  }
+
+  /** Clears the screen, if there is one. */
+  clear(): void {
+    if (this.isTerminal) this.write("\u001b[H\u001b[2J\u001b[3J");
+  }
+
+  /** The standard input up to its end, in UTF-8. */
+  async readInput(): Promise<string> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.#streams.stdin)
+      chunks.push(typeof chunk === "string" ? new TextEncoder().encode(chunk) : chunk);
+    return new TextDecoder().decode(Buffer.concat(chunks));
+  }
+
+  /**
+   * Runs something and shows on the terminal of stderr what goes on if it takes longer than a second.
+   * @param what a participle phrase: `Waiting for the new root`
+   */
+  async progress<T>(what: string, work: Promise<T>): Promise<T> {
+    const { stderr } = this.#streams;
+    if (stderr.isTTY !== true) return work;
+    let shown = false;
+    const started = performance.now();
+    const timer = setInterval(() => {
+      shown = true;
+      const seconds = Math.round((performance.now() - started) / 1000);
+      stderr.write(`\r\u001b[K${what}... ${seconds} s`);
+    }, PROGRESS_MS);
+    try {
+      return await work;
+    } finally {
+      clearInterval(timer);
+      if (shown) stderr.write("\r\u001b[K");
+    }
+  }
+
+  /**
+   * Asks a question that has to be answered with `y` or `yes`.
+   * @throws {Failure} if it is answered otherwise, Ctrl-C is pressed, or there is no terminal
+   */
+  async confirm(question: string): Promise<void> {
+    const answer = await this.ask(`${question} [y/N] `, "give --yes to do it without a question");
+    if (!/^\s*y(?:es)?\s*$/i.test(answer)) throw new Failure(1, "Nothing was changed");
+  }
+
+  /**
+   * Asks for a line.
+   * @param instead what to do where there is no terminal: `give --yes ...`
+   * @returns the line, empty at the end of the input
+   * @throws {Failure} if Ctrl-C is pressed, or there is no terminal
+   */
+  ask(question: string, instead: string): Promise<string> {
+    const { stdin, stderr } = this.#streams;
+    if (stdin.isTTY !== true || stderr.isTTY !== true)
+      return Promise.reject(
+        new Failure(EXIT.usage, `Cannot ask without a terminal, nothing was changed; ${instead}`),
+      );
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const prompt = createInterface({ input: stdin, output: process.stderr, terminal: true });
+    prompt.on("SIGINT", () => {
+      process.stderr.write("\n");
+      reject(new Failure(EXIT.interrupted, "Interrupted; nothing was changed"));
+      prompt.close();
+    });
+    prompt.on("close", () => resolve(""));
+    prompt.question(question, (line) => {
+      resolve(line);
+      prompt.close();
+    });
+    return promise;
+  }
+}
+
+/** From now on a reader that closes the pipe of the output ends this process quietly. */
+export function endWithReader(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on("error", (error: Error & { readonly code?: string }) => {
+      if (error.code !== "EPIPE") throw error;
+      process.exit(0);
+    });
+}
