@@ -44,16 +44,24 @@ export interface PartsOptions extends Partial<ServerTrustOptions> {
   readonly clock?: Clock;
   readonly random?: Random;
   readonly credentials?: (api: CaApi, clock: Clock, log: Log) => Credentials;
+  /** Whether the servers hold blocking queries back, by default true. */
+  readonly holdsBack?: boolean;
 }
 
 /** A transport that counts the exchanges that are open. */
 class CountingTransport implements Transport {
   readonly #transport = new NodeTransport();
-  /** Without blocking queries, which wait for a change. */
+  readonly #holdsBack: boolean;
+  /** Without blocking queries that wait for a change. */
   open = 0;
 
+  constructor(holdsBack: boolean) {
+    this.#holdsBack = holdsBack;
+  }
+
   async send(request: TransportRequest) {
-    if (request.url.searchParams.has("index")) return this.#transport.send(request);
+    if (this.#holdsBack && request.url.searchParams.has("index"))
+      return this.#transport.send(request);
     this.open++;
     try {
       return await this.#transport.send(request);
@@ -81,7 +89,7 @@ export class Parts {
   readonly credentials: Credentials | null;
   readonly #options: PartsOptions;
   readonly #leaves: LeafSource[] = [];
-  readonly #transport = new CountingTransport();
+  readonly #transport: CountingTransport;
 
   constructor(options: PartsOptions) {
     const { clock = processClock, random = systemRandom, cache = null } = options;
@@ -91,7 +99,8 @@ export class Parts {
     this.clock = clock;
     this.alarms = new Alarms(clock);
     const trust = new ServerTrust({ readCaFile, pin, datacenter });
-    const transport = this.#transport;
+    const transport = new CountingTransport(options.holdsBack ?? true);
+    this.#transport = transport;
     this.pool = new ServerPool({ servers, trust, transport, clock, random, log });
     this.api = new CaApi(this.pool);
     this.roots = new RootsSource({ pool: this.pool, api: this.api, cache, clock, random, log });
@@ -155,7 +164,8 @@ export async function eventually(holds: () => Promise<boolean> | boolean): Promi
 
 /**
  * Moves a clock in steps until a condition holds. While an exchange is open or a leaf is being made, it
- * stands still: how far it gets does not depend on how fast the machine is.
+ * stands still: how far it gets does not depend on how fast the machine is. What a blocking query
+ * brings must be waited for before time passes: it is open all the time.
  */
 export async function pass(
   { clock }: { readonly clock: FakeClock },
@@ -163,8 +173,24 @@ export async function pass(
   stepMs = 1000,
 ): Promise<void> {
   while (!holds()) {
-    if ([...allParts].every(({ isAtRest }) => isAtRest)) clock.advance(stepMs);
+    if (isAtRest()) clock.advance(stepMs);
     await settle();
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
+}
+
+/** Lets time pass in steps, and waits until all that it began is over. */
+export async function passFor(
+  on: { readonly clock: FakeClock },
+  ms: number,
+  stepMs = 1000,
+): Promise<void> {
+  const end = on.clock.now().getTime() + ms;
+  await pass(on, () => on.clock.now().getTime() >= end, stepMs);
+  await eventually(isAtRest);
+}
+
+/** Whether all parts that are not closed are at rest. */
+function isAtRest(): boolean {
+  return [...allParts].every((parts) => parts.isAtRest);
 }

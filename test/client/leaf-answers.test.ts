@@ -16,8 +16,7 @@ import { NOW } from "../core/x509/cas.ts";
 import { basic, makeOddCa, usage } from "../core/x509/odd-certificates.ts";
 import { URI } from "../core/x509/requests.ts";
 import { createFakeClock, createSeededRandom } from "../fakes/clock.ts";
-import { settle } from "../fixtures/app.ts";
-import { Parts, pass, until } from "./agent-parts.ts";
+import { eventually, Parts, pass, passFor, until } from "./agent-parts.ts";
 import { ForgedCa, type Forgery, namesOf, SIGN } from "./forged-ca.ts";
 
 const HOUR = 3_600_000;
@@ -270,7 +269,7 @@ describe("a leaf", () => {
       const { ca, leaf } = await start();
       ca.forgery = { fields: { RenewAfter } };
       const { notBefore, notAfter } = await held(leaf);
-      await settle();
+      await eventually(() => leaf.nextAttempt !== null);
       const life = notAfter.getTime() - notBefore.getTime();
       const part = ((leaf.nextAttempt?.getTime() ?? 0) - notBefore.getTime()) / life;
       assert.ok(part >= 0.6 && part <= 0.9, `${RenewAfter}: ${part}`);
@@ -282,9 +281,9 @@ describe("a clock that is wrong", () => {
   it("and was set back: the leaf is served on, and none is requested until it is right", async () => {
     let off = 0;
     const started = await start({}, () => off);
-    const { ca, clock, parts, leaf } = started;
+    const { ca, parts, leaf } = started;
     const before = await held(leaf);
-    await settle();
+    await eventually(() => leaf.nextAttempt !== null);
     off = -2 * HOUR;
     await pass(started, () => leaf.problem !== null);
     assert.equal(leaf.current, before);
@@ -297,11 +296,7 @@ describe("a clock that is wrong", () => {
     );
     assert.match(parts.log.text, /A leaf is not valid yet, since the clock was set back/);
     const signed = ca.server.count(SIGN);
-    for (let turn = 0; turn < 50; turn++) {
-      clock.advance(1000);
-      await settle();
-      await new Promise((resolve) => setTimeout(resolve, 2));
-    }
+    await passFor(started, 50_000);
     assert.equal(ca.server.count(SIGN), signed);
     assert.equal(leaf.current, before);
     off = 0;
@@ -315,7 +310,7 @@ describe("a clock that is wrong", () => {
     const started = await start({}, () => off);
     const { ca, leaf } = started;
     const before = await held(leaf);
-    await settle();
+    await eventually(() => leaf.nextAttempt !== null);
     const first = leaf.nextAttempt?.getTime() ?? 0;
     await pass(started, () => started.clock.now().getTime() > NOW.getTime() + 10 * HOUR, HOUR / 4);
     off = -HOUR;

@@ -14,7 +14,7 @@ import { configuration, trustDomain } from "../fakes/ca.ts";
 import { createSeededRandom } from "../fakes/clock.ts";
 import { createTestApp, settle, type TestApp } from "../fixtures/app.ts";
 import { makeSvid } from "../fixtures/svid.ts";
-import { eventually, Parts, pass } from "./agent-parts.ts";
+import { eventually, Parts, type PartsOptions, pass } from "./agent-parts.ts";
 import { type Act, type Asked, ScriptedServer } from "./scripted-server.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
@@ -150,7 +150,7 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-async function start() {
+async function start(options: Partial<PartsOptions> = {}) {
   const app = await createTestApp();
   const server = await new ScriptedServer(app).start();
   ends.push(() => server.stop());
@@ -158,6 +158,7 @@ async function start() {
     servers: [server.url],
     clock: app.clock,
     random: createSeededRandom(1),
+    ...options,
   });
   ends.push(() => parts.close());
   return { app, server, parts, roots: parts.roots };
@@ -292,7 +293,7 @@ describe("RootsSource", () => {
   });
 
   it("asks at a bounded rate if a server does not hold its queries back", async () => {
-    const { app, server, roots } = await start();
+    const { app, server, roots } = await start({ holdsBack: false });
     await roots.start();
     const good = await answerOf(server);
     forge(server, () => good);
