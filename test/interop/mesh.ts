@@ -75,7 +75,7 @@ const ROTATIONS = [
  * Of all peers to present a leaf of a new root: the window of a root change has 30 s
  * (docs/workloads.md), and the machine may be busy.
  */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
 /** Handshakes of each peer after the last rotation. */
 const LAST_HANDSHAKES = 20;
 
@@ -247,6 +247,9 @@ async function outcomes(
         ends.push(String(error));
       });
     const [reason = null] = [missing.get(scenario), ...ends].filter((text) => text !== undefined);
+    if (reason !== null)
+      for (const { output } of running.get(scenario)?.programs ?? [])
+        console.error(`${scenario.name}: ${output()}`);
     results.set(scenario.name, {
       handshakes: Math.min(...peers.map(({ handshakes }) => handshakes)),
       failures: peers.flatMap(({ name, failures }) => failures.map((text) => `${name}: ${text}`)),
