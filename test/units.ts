@@ -56,6 +56,7 @@ const EXCEPTIONS: readonly (readonly [
     "compares times, which the files that run concurrently there disturb",
   ],
   ["all", "client/live.test.ts", "spawns servers"],
+  ["all", "config/own-address.test.ts", "spawns servers"],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "acl/replicas.test.ts", "spawns servers"],
