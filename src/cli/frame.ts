@@ -7,7 +7,8 @@ import { Command as Commander, CommanderError, Option } from "commander";
 import { nearest } from "../core/nearest.ts";
 import { normalise } from "./arguments.ts";
 import { type Call, type Command, type Entry, type Group, isGroup } from "./command.ts";
-import { CONNECTION_FLAGS, type Files, readServerOptions } from "./connection/address.ts";
+import { flagsOf } from "./command-flags.ts";
+import { type Files, readServerOptions } from "./connection/address.ts";
 import { Connection } from "./connection/connection.ts";
 import { type Flag, Flags } from "./flags.ts";
 import { describeFailure, EXIT, exitCode } from "./output.ts";
@@ -21,20 +22,8 @@ export interface FrameOptions {
   readonly files: Files;
 }
 
-const JSON_FLAG: Flag = { name: "json", value: null, help: "print JSON" };
-const YES_FLAG: Flag = { name: "yes", value: null, help: "do it without a question" };
 const HELP_FLAG: Flag = { name: "help", value: null, help: "this text" };
 const VERSION_FLAG: Flag = { name: "version", value: null, help: "print the version" };
-
-/** All flags of a command, its own first, then the shared ones. */
-export function flagsOf(command: Command): readonly Flag[] {
-  return [
-    ...(command.flags ?? []),
-    ...(command.json === true ? [JSON_FLAG] : []),
-    ...(command.confirms === true ? [YES_FLAG] : []),
-    ...(command.connects === true ? CONNECTION_FLAGS : []),
-  ];
-}
 
 /** A command found by its words, or the group where they end. */
 interface Found {

@@ -2,9 +2,8 @@
  * The `meshca` command.
  * @module
  */
-import { readdirSync } from "node:fs";
-import { readRegularFile } from "../entry/regular-file.ts";
 import { VERSION } from "../version.ts";
+import { FILES } from "./files.ts";
 import { runProgram } from "./frame.ts";
 import { PROGRAM } from "./program.ts";
 import { Terminal } from "./terminal.ts";
@@ -14,5 +13,5 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   version: VERSION,
   environment: process.env,
   terminal: new Terminal(process, process.env),
-  files: { readText: readRegularFile, list: (path) => readdirSync(path) },
+  files: FILES,
 });

@@ -4,11 +4,16 @@
  */
 import type { Group } from "./command.ts";
 import { agent } from "./commands/agent-command.ts";
+import { completion } from "./commands/completion.ts";
+import { roots } from "./commands/connect/roots.ts";
+import { rotate } from "./commands/connect/rotate.ts";
+import { renew, sign } from "./commands/connect/sign.ts";
+import { connect } from "./commands/connect.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { serve } from "./commands/serve-command.ts";
 
 export const PROGRAM: Group = {
   name: "meshca",
   summary: "the certificate authority of a service mesh, and the commands of its operator",
-  commands: [serve, agent, healthcheck],
+  commands: [...[serve, agent, healthcheck], connect, ...[roots, rotate, sign, renew], completion],
 };

@@ -28,6 +28,17 @@ export function readJson(text: string): Json {
   return new Parser(text).value(0);
 }
 
+/**
+ * Reads a text that is one JSON value, as Go's Unmarshal does.
+ * @throws {RequestError} `request_malformed` with Go's text
+ */
+export function readWholeJson(text: string): Json {
+  const parser = new Parser(text);
+  const value = parser.value(0);
+  parser.requireEnd();
+  return value;
+}
+
 /** The error of a body that cannot be decoded, with Consul's prefix. */
 export function decodeFailed(reason: string): RequestError {
   return new RequestError("request_malformed", `Request decode failed: ${reason}`);
@@ -54,6 +65,10 @@ class Parser {
     if (start === "f") return this.#literal("false", false);
     if (start === "n") return this.#literal("null", null);
     throw this.#unexpected("looking for beginning of value");
+  }
+
+  requireEnd(): void {
+    if (this.#skip() !== undefined) throw this.#unexpected("after top-level value");
   }
 
   /** Skips white space. @returns the next character; undefined at the end. */

@@ -138,12 +138,12 @@ export class Connection {
     try {
       value = JSON.parse(body);
     } catch {
-      throw this.#notOurs(`its answer to ${method} ${path} is not JSON`);
+      throw this.foreign(`its answer to ${method} ${path} is not JSON`);
     }
     const parsed = v.safeParse(schema, value);
     if (parsed.success) return parsed.output;
     const at = v.getDotPath(parsed.issues[0]) ?? "object";
-    throw this.#notOurs(`its answer to ${method} ${path} has no valid ${at}`);
+    throw this.foreign(`its answer to ${method} ${path} has no valid ${at}`);
   }
 
   /** The reason in an answer that is an error. */
@@ -153,8 +153,8 @@ export class Connection {
     const text = oneLine(answer.body);
     const isHtml = /html|xml/i.test(answer.header("content-type") ?? "");
     if (status >= 300 && status < 400)
-      return this.#notOurs(`it answered ${what} with a redirection (${status})`);
-    if (isHtml) return this.#notOurs(`it answered ${what} with ${status} and a page`);
+      return this.foreign(`it answered ${what} with a redirection (${status})`);
+    if (isHtml) return this.foreign(`it answered ${what} with ${status} and a page`);
     if (status === 403)
       return new HttpFailure(
         EXIT.permission,
@@ -182,7 +182,8 @@ export class Connection {
     return "give a token with this right by --token-file or MESHCA_HTTP_TOKEN";
   }
 
-  #notOurs(reason: string): Failure {
+  /** That the server is not one of meshca or Consul. @param reason a clause: `its answer is ...` */
+  foreign(reason: string): Failure {
     return new Failure(
       EXIT.protocol,
       `The server at ${this.name} does not speak the API of meshca and Consul: ${reason}; check the address`,
@@ -316,7 +317,7 @@ export class Connection {
       case "timeout":
         return fail(`${server} ${error.message}; try again, or look at its log`, EXIT.temporary);
       case "malformed":
-        return this.#notOurs(
+        return this.foreign(
           this.#options.url.protocol === "http:"
             ? `it ${error.message}, perhaps because it serves TLS (https://)`
             : `it ${error.message}`,

@@ -1,0 +1,81 @@
+/**
+ * The command `meshca rotate`: a new root at once.
+ * @module
+ */
+import * as v from "valibot";
+import type { Command } from "../../command.ts";
+import type { Connection } from "../../connection/connection.ts";
+import { usage } from "../../output.ts";
+import { abandonedRoots } from "./ca-config.ts";
+import { FORCE_FLAG } from "./config-commands.ts";
+import { fetchRoots } from "./roots.ts";
+
+const Outcome = v.object({ ActiveRootID: v.string(), ModifyIndex: v.number() });
+
+export interface Rotation {
+  readonly activeRootId: string;
+  readonly modifyIndex: number;
+  readonly abandonedRoots: readonly string[];
+}
+
+/** @param modifyIndex null rotates whatever the configuration is now. @throws {Failure} */
+export async function rotateRoot(
+  connection: Connection,
+  force: boolean,
+  modifyIndex: number | null,
+): Promise<Rotation> {
+  const request = {
+    method: "PUT",
+    path: "/v1/connect/ca/rotate",
+    body: {
+      ...(force ? { ForceWithoutCrossSigning: true } : {}),
+      ...(modifyIndex === null ? {} : { ModifyIndex: modifyIndex }),
+    },
+  } as const;
+  const answer = await connection.call(request);
+  const { ActiveRootID, ModifyIndex } = connection.read(Outcome, answer, request);
+  return {
+    activeRootId: ActiveRootID,
+    modifyIndex: ModifyIndex,
+    abandonedRoots: abandonedRoots(answer.header("x-meshca-abandoned-roots")),
+  };
+}
+
+export const rotate: Command = {
+  name: "rotate",
+  summary: "make a new root, and sign new leaves under it",
+  details:
+    "The present root stays trusted until its leaves have expired, and cross-signs the new one. Not in Consul.",
+  flags: [
+    FORCE_FLAG,
+    {
+      ...{ name: "modify-index", value: "N" },
+      help: "refuse if the configuration has another ModifyIndex, as get-config shows it",
+    },
+  ],
+  example: "meshca rotate",
+  ...{ connects: true, json: true, confirms: true },
+  async run(call) {
+    const { flags, terminal } = call;
+    const text = flags.text("modify-index");
+    const modifyIndex = text === null ? null : Number(text);
+    if (modifyIndex !== null && !(Number.isSafeInteger(modifyIndex) && modifyIndex >= 0))
+      throw usage("--modify-index must be a whole number");
+    const connection = call.connect();
+    const { TrustDomain, ActiveRootID } = await fetchRoots(connection);
+    const force = flags.on(FORCE_FLAG.name);
+    await call.confirm(
+      `Rotate the root ${ActiveRootID} of ${TrustDomain} at ${connection.name}${force ? " without cross-signing if the root cannot" : ""}?`,
+    );
+    const rotation = await terminal.progress(
+      "Waiting for the new root",
+      rotateRoot(connection, force, modifyIndex),
+    );
+    call.print(rotation, ({ activeRootId }) => `The active root is ${activeRootId}\n`);
+    if (rotation.abandonedRoots.length > 0)
+      terminal.note(
+        `Warning: these roots were abandoned, and clients that trust only them refuse new leaves: ${rotation.abandonedRoots.join(", ")}`,
+      );
+    return 0;
+  },
+};
