@@ -6,14 +6,16 @@
 import { ConsulAgentApp } from "../../src/agent/consul-api/app.ts";
 import { CallerRights } from "../../src/agent/consul-api/caller-rights.ts";
 import { leafOpener } from "../../src/agent/consul-api/open-leaf.ts";
-import type { ConsulApiOptions } from "../../src/agent/consul-api/options.ts";
+import type { ConsulApiOptions, OpenLeafOf } from "../../src/agent/consul-api/options.ts";
 import type { Workload } from "../../src/agent/workload.ts";
 import { Alarms } from "../../src/client/alarms.ts";
 import { CaApi } from "../../src/client/ca-api.ts";
 import { FetchTransport } from "../../src/client/fetch-transport.ts";
+import { LeafSource } from "../../src/client/leaf-source.ts";
 import { RootsSource } from "../../src/client/roots-source.ts";
 import { ServerPool } from "../../src/client/server-pool.ts";
 import { ServerTrust } from "../../src/client/server-trust.ts";
+import { pass } from "../client/agent-parts.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import type { TestApp } from "../fixtures/app.ts";
@@ -27,6 +29,10 @@ export interface ConsulAgent {
   reachable: boolean;
   /** Answers in place of the server, if it returns a response. */
   instead: ((request: Request) => Response | Promise<Response> | null) | null;
+  /** The leaves that callers have opened. */
+  readonly leaves: ReadonlySet<LeafSource>;
+  /** Moves the clock in steps until a condition holds, while no request is open and no leaf is made. */
+  pass(holds: () => boolean, stepMs: number): Promise<void>;
   get(path: string, headers?: Readonly<Record<string, string>>): Promise<Response>;
   post(path: string, body: unknown, headers?: Readonly<Record<string, string>>): Promise<Response>;
   close(): Promise<void>;
@@ -42,11 +48,20 @@ export async function consulAgent(
   const [random, log] = [systemRandom, silentLog];
   const asked = new Map<string, number>();
   const state: Pick<ConsulAgent, "reachable" | "instead"> = { reachable: true, instead: null };
-  const transport = new FetchTransport((request) => {
+  let requests = 0;
+  const transport = new FetchTransport(async (request) => {
     if (!state.reachable) throw new Error("The connection was refused");
-    const key = `${request.method} ${new URL(request.url).pathname}`;
+    const { pathname, searchParams } = new URL(request.url);
+    const key = `${request.method} ${pathname}`;
     asked.set(key, (asked.get(key) ?? 0) + 1);
-    return state.instead?.(request) ?? server.app.fetch(request);
+    // A blocking query is open all the time.
+    const counted = searchParams.has("index") ? 0 : 1;
+    requests += counted;
+    try {
+      return await (state.instead?.(request) ?? server.app.fetch(request));
+    } finally {
+      requests -= counted;
+    }
   });
   const trust = new ServerTrust({ readCaFile: null, pin: null, datacenter: null });
   const servers = ["http://127.0.0.1:8500"];
@@ -54,11 +69,13 @@ export async function consulAgent(
   const api = new CaApi(pool);
   const roots = new RootsSource({ pool, api, cache: null, clock, random, log });
   const shared = { api, pool, roots, alarms: new Alarms(clock), clock, random, log };
+  const leaves = new Set<LeafSource>();
+  const openLeaf = watched(leafOpener(shared), leaves);
   const app = new ConsulAgentApp({
     set: { workloads, bundle: roots },
     contact: pool,
     rights: new CallerRights({ pool, areVerified: false, clock, random }),
-    openLeaf: leafOpener(shared),
+    openLeaf,
     defaultPolicy: () => roots.defaultPolicy ?? "deny",
     defaultIntentionPolicy: null,
     datacenter: null,
@@ -93,6 +110,14 @@ export async function consulAgent(
     set instead(value) {
       state.instead = value;
     },
+    leaves,
+    pass: (holds, stepMs) =>
+      pass(
+        server,
+        holds,
+        stepMs,
+        () => requests === 0 && [...leaves].every(({ nextAttempt }) => nextAttempt !== null),
+      ),
     get: (path, headers = {}) => send(new Request(url(path), { headers })),
     post: (path, body, headers = {}) =>
       send(
@@ -107,5 +132,20 @@ export async function consulAgent(
       pool.close();
       await roots.close();
     },
+  };
+}
+
+/** Keeps the leaves that are open in a set. */
+function watched(open: OpenLeafOf, leaves: Set<LeafSource>): OpenLeafOf {
+  return (identity, token) => {
+    const leaf = open(identity, token);
+    if (!(leaf instanceof LeafSource)) return leaf;
+    leaves.add(leaf);
+    const close = leaf.close.bind(leaf);
+    leaf.close = () => {
+      leaves.delete(leaf);
+      return close();
+    };
+    return leaf;
   };
 }

@@ -171,6 +171,7 @@ export async function pass(
   { clock }: { readonly clock: FakeClock },
   holds: () => boolean,
   stepMs = 1000,
+  isAtRest = areAtRest,
 ): Promise<void> {
   while (!holds()) {
     if (isAtRest()) clock.advance(stepMs);
@@ -187,10 +188,10 @@ export async function passFor(
 ): Promise<void> {
   const end = on.clock.now().getTime() + ms;
   await pass(on, () => on.clock.now().getTime() >= end, stepMs);
-  await eventually(isAtRest);
+  await eventually(areAtRest);
 }
 
 /** Whether all parts that are not closed are at rest. */
-function isAtRest(): boolean {
+function areAtRest(): boolean {
   return [...allParts].every((parts) => parts.isAtRest);
 }
