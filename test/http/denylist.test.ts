@@ -13,7 +13,7 @@ import { CaError } from "../../src/core/errors.ts";
 import type { Audit, AuditRecord } from "../../src/core/ports/audit.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
-import { settle } from "../fixtures/app.ts";
+import { settle, until } from "../fixtures/app.ts";
 import { type Guarded, guarded } from "../fixtures/guarded.ts";
 
 const SIGN = "/v1/connect/ca/sign";
@@ -199,8 +199,7 @@ describe("a request that waits for its turn", () => {
     const before = test.clock.sleepers;
     const second = test.call("PUT", SIGN, csr, token);
     // Signatures are verified outside the event loop; nothing else sleeps.
-    const deadline = performance.now() + 5000;
-    while (test.clock.sleepers === before && performance.now() < deadline) await settle();
+    await until(() => test.clock.sleepers > before);
     assert.equal(test.clock.sleepers, before + 1);
     return { test, second, token };
   }

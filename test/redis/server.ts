@@ -104,7 +104,7 @@ async function startOn(port: number, options: RedisServerOptions): Promise<Redis
   admin.on("error", () => undefined);
   let child = startProgram(program, [file]);
   const answers = async () => {
-    for (let tries = 0; tries < 200; tries++) {
+    for (let tries = 0; tries < 2400; tries++) {
       if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}`);
       try {
         if (admin.status === "wait" || admin.status === "end") await admin.connect();
@@ -291,9 +291,9 @@ export async function loseMaster(copy: RedisServer): Promise<void> {
   await copy.admin.call("REPLICAOF", "127.0.0.1", String(await freePort()));
 }
 
-/** Resolves once something holds. @throws when it does not within 30 seconds. */
+/** Resolves once something holds. @throws when it does not within a minute. */
 export async function until(holds: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = performance.now() + 30_000;
+  const deadline = performance.now() + 60_000;
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`It never became true: ${holds}`);
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -73,7 +73,7 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
   const readiness = async ({ url }: ServerProcess): Promise<string> =>
     (await fetch(`${url}/readyz`, { headers })).text();
   const until = async (holds: () => Promise<boolean>): Promise<void> => {
-    const deadline = performance.now() + 20_000;
+    const deadline = performance.now() + 60_000;
     while (!(await holds()))
       if (performance.now() > deadline) throw new Error("It never became true");
   };

@@ -168,7 +168,7 @@ for (const kind of VAULT_KINDS)
       return { ca, csr, clock, logged, app: await createTestApp({ runtime: { log } }, ca) };
     };
     const untilReady = async (app: TestApp, step: () => Promise<void>) => {
-      const deadline = performance.now() + 20_000;
+      const deadline = performance.now() + 60_000;
       while ((await app.fetch("/readyz")).status !== 200) {
         assert.ok(performance.now() < deadline, "it never became ready");
         await step();
