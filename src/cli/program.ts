@@ -11,9 +11,16 @@ import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { serve } from "./commands/serve-command.ts";
+import { tls } from "./commands/tls.ts";
 
 export const PROGRAM: Group = {
   name: "meshca",
   summary: "the certificate authority of a service mesh, and the commands of its operator",
-  commands: [...[serve, agent, healthcheck], connect, ...[roots, rotate, sign, renew], completion],
+  commands: [
+    ...[serve, agent, healthcheck],
+    connect,
+    ...[roots, rotate, sign, renew],
+    tls,
+    completion,
+  ],
 };

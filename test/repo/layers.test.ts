@@ -207,6 +207,7 @@ const RULES: readonly Rule[] = [
       "src/telemetry/logger.ts",
       "src/cli/",
       "providers/consul/config.ts",
+      "providers/consul/private-key.ts",
       "providers/vault/config.ts",
     ],
     packages: [
