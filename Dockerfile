@@ -14,11 +14,12 @@ ARG BASE=gcr.io/distroless/base-nossl-debian12:nonroot
 FROM ${BUILDER} AS build
 WORKDIR /app
 COPY package.json bun.lock bunfig.toml ./
+COPY bin/runtime bin/runtime
 RUN set -eu; \
     bun install --production --omit=peer --frozen-lockfile --ignore-scripts; \
     mkdir -p /image/usr/local/bin /image/app /data; \
     mv node_modules/@oven/bun-linux-*/bin/bun /image/usr/local/bin/bun; \
-    rm -rf node_modules/bun node_modules/@oven node_modules/.bin node_modules/@types; \
+    rm -rf node_modules/bun node_modules/meshca-runtime node_modules/@oven node_modules/.bin node_modules/@types; \
     find node_modules -type f \( -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.map' \) -exec rm {} +; \
     mv node_modules package.json /image/app/; \
     printf '#!/usr/local/bin/bun\nimport "/app/src/cli/main.ts";\n' >/image/usr/local/bin/meshca; \

@@ -1,24 +1,32 @@
 /**
- * The gRPC services and messages that the agent speaks, from the `.proto` files in `proto/`, which
- * lie next to this file wherever the program is installed.
+ * The gRPC services and messages that the agent speaks, from the `.proto` files in `proto/`.
  * @module
  */
 import { Buffer } from "node:buffer";
-import { fileURLToPath } from "node:url";
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import {
   type AnyDefinition,
-  loadSync,
+  fromJSON,
   type MessageTypeDefinition,
   type PackageDefinition,
 } from "@grpc/proto-loader";
+import protobuf from "protobufjs";
+import { protoText } from "./proto-files.ts";
 
 export const WORKLOAD_API = "SpiffeWorkloadAPI";
 export const REFLECTION = "grpc.reflection.v1.ServerReflection";
 export const SECRET_DISCOVERY = "envoy.service.secret.v3.SecretDiscoveryService";
 
-const FOLDERS = ["proto/", "proto/envoy/"];
-const FILES = ["workload.proto", "sds.proto", "tls.proto", "reflection.proto"];
+/** By the name that other files import them by: their paths below `proto/`. */
+const FILES: Readonly<Record<string, string>> = {
+  "workload.proto": "workload.proto",
+  "reflection.proto": "reflection.proto",
+  "sds.proto": "envoy/sds.proto",
+  "tls.proto": "envoy/tls.proto",
+  "discovery.proto": "envoy/discovery.proto",
+  "core.proto": "envoy/core.proto",
+  "status.proto": "envoy/status.proto",
+};
 
 /** Read on first use: about 30 ms, which a program that serves no socket does not spend. */
 let loaded: PackageDefinition | null = null;
@@ -35,13 +43,21 @@ export function schema(): PackageDefinition {
 }
 
 function load(keepCase: boolean): PackageDefinition {
-  return loadSync(FILES, {
-    includeDirs: FOLDERS.map((folder) => fileURLToPath(new URL(folder, import.meta.url))),
-    defaults: true,
-    oneofs: true,
-    bytes: Buffer,
-    keepCase,
-  });
+  const root = new protobuf.Root();
+  const imported = new Set<string>();
+  for (const path of Object.values(FILES))
+    for (const name of protobuf.parse(protoText(path), root, { keepCase }).imports ?? [])
+      imported.add(name);
+  // What is imported from elsewhere is of protobuf itself, which protobufjs has.
+  for (const name of imported) if (!(name in FILES)) addCommon(root, name);
+  root.resolveAll();
+  return fromJSON(root.toJSON(), { defaults: true, oneofs: true, bytes: Buffer, keepCase });
+}
+
+function addCommon(root: protobuf.Root, name: string): void {
+  const common = protobuf.common.get(name);
+  if (common?.nested === undefined) throw new TypeError(`There is no file ${name}`);
+  root.addJSON(common.nested);
 }
 
 /**

@@ -21,7 +21,7 @@ export const listenAddress = parsed((text) => {
   return host !== undefined && port <= 65535 ? { host: withoutBrackets(host), port } : null;
 }, "must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one");
 
-interface Advertised {
+export interface Advertised {
   /** A name, an IPv4 address, or an IPv6 address without brackets. */
   readonly host: string;
   /** Null: the port that the server listens on. */

@@ -63,8 +63,8 @@ describe("Dockerfile", () => {
   const dockerfile = readText("Dockerfile");
 
   it("has the version of package.json, and takes Bun from the lock file", () => {
-    const { version, dependencies } = JSON.parse(readText("package.json")) as {
-      version: string;
+    const { version } = JSON.parse(readText("package.json")) as { version: string };
+    const { dependencies } = JSON.parse(readText("bin/runtime/package.json")) as {
       dependencies: Record<string, string>;
     };
     assert.match(dockerfile, new RegExp(`^ARG VERSION=${version.replaceAll(".", "\\.")}$`, "m"));

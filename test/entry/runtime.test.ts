@@ -52,13 +52,16 @@ describe("runtimeOf", () => {
 
   it("the error names the installed version", async () => {
     const { default: manifest } = await import("../../package.json", { with: { type: "json" } });
+    const { default: runtime } = await import("../../bin/runtime/package.json", {
+      with: { type: "json" },
+    });
     const { node, deno } = manifest.devDependencies;
     for (const versions of [{ bun: "0" }, { deno: "0" }, { node: "0" }])
       assert.throws(
         () => runtimeOf(versions),
         (error: Error) =>
           error.message.endsWith(
-            `${"bun" in versions ? manifest.dependencies.bun : "deno" in versions ? deno : node}`,
+            `${"bun" in versions ? runtime.dependencies.bun : "deno" in versions ? deno : node}`,
           ),
       );
   });

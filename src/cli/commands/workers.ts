@@ -3,7 +3,7 @@
  * process only starts, restarts and stops them.
  * @module
  */
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose/backend.ts";
 import { hostPort } from "../../config/addresses.ts";
@@ -18,6 +18,14 @@ import { describeStore, settingsOf, stopAsked } from "./serve.ts";
 
 /** The delay before a worker that ended is started again, in milliseconds. */
 const RESTART_MS = 1000;
+
+/**
+ * What precedes the command's words if this executable starts itself: nothing if it is the single
+ * binary, whose files are below `/$bunfs` (Bun, "Single-file executable").
+ */
+const THIS_PROGRAM: readonly string[] = import.meta.url.includes("/$bunfs/")
+  ? []
+  : [...process.execArgv, fileURLToPath(import.meta.resolve("../main.ts"))];
 
 interface Ready {
   /** The address that it listens on, `host:port`. */
@@ -95,9 +103,9 @@ class Workers {
   /** Starts a worker. Resolves when it listens, or with the exit code of one that failed. */
   start(worker: number, listen: string): Promise<Ready | number> {
     const { promise, resolve } = Promise.withResolvers<Ready | number>();
-    const main = fileURLToPath(new URL("../main.ts", import.meta.url));
-    const child = fork(main, ["serve", "--worker", String(worker)], {
+    const child = spawn(process.execPath, [...THIS_PROGRAM, "serve", "--worker", String(worker)], {
       env: { ...process.env, MESHCA_LISTEN: listen },
+      stdio: ["inherit", "inherit", "inherit", "ipc"],
     });
     this.#children.add(child);
     child.once("message", (message) => {
