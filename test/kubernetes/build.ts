@@ -1,6 +1,7 @@
 /**
- * Builds kustomize, kubeconform, a check of pod security and schemas of Kubernetes' API, once a
- * machine, from Go modules, into a cache folder outside of the tree: `bun test/kubernetes/build.ts`.
+ * Builds kustomize, kubeconform, a check of pod security, schemas of Kubernetes' API and the loader of
+ * Compose v2, once a machine, from Go modules, into a cache folder outside of the tree:
+ * `bun test/kubernetes/build.ts`.
  * @module
  */
 import { execFile } from "node:child_process";
@@ -18,6 +19,7 @@ const ENVIRONMENT = {
 };
 const PACKAGES = [
   ".",
+  "./compose",
   "github.com/yannh/kubeconform/cmd/kubeconform",
   "sigs.k8s.io/kustomize/kustomize/v5",
 ];
@@ -27,6 +29,8 @@ export interface KubernetesTools {
   readonly kubeconform: string;
   /** Prints what a level of the Pod Security Standards forbids. */
   readonly podPolicy: string;
+  /** Loads a Compose file as Compose v2 does, and prints it as JSON. */
+  readonly compose: string;
   /** The folder of the schemas, each `GROUP_VERSION_KIND.json` in lower case. */
   readonly schemas: string;
 }
@@ -60,6 +64,7 @@ export async function kubernetesTools(): Promise<KubernetesTools> {
     kustomize: join(folder, "kustomize"),
     kubeconform: join(folder, "kubeconform"),
     podPolicy: join(folder, "kubernetes"),
+    compose: join(folder, "compose"),
     schemas: join(folder, "schemas"),
   };
 }
