@@ -69,3 +69,16 @@ export interface Call {
    */
   confirm(question: string): Promise<void>;
 }
+
+/** The entry that these words lead to from a group; null if there is none. */
+export function findEntry(program: Group, words: readonly string[]): Entry | null {
+  let entry: Entry = program;
+  for (const word of words) {
+    const next: Entry | undefined = isGroup(entry)
+      ? entry.commands.find(({ name }) => name === word)
+      : undefined;
+    if (next === undefined) return null;
+    entry = next;
+  }
+  return entry;
+}

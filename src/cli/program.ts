@@ -11,16 +11,27 @@ import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { serve } from "./commands/serve-command.ts";
+import { status } from "./commands/status.ts";
 import { tls } from "./commands/tls.ts";
 
 export const PROGRAM: Group = {
   name: "meshca",
   summary: "the certificate authority of a service mesh, and the commands of its operator",
   commands: [
-    ...[serve, agent, healthcheck],
+    // Processes.
+    serve,
+    agent,
+    healthcheck,
+    // The CA.
+    status,
+    roots,
+    rotate,
+    sign,
+    renew,
     connect,
-    ...[roots, rotate, sign, renew],
+    // Files.
     tls,
+    // The shell.
     completion,
   ],
 };

@@ -46,8 +46,8 @@ export function meshca(
 export interface OnTerminal {
   /** @default 80 */
   readonly columns?: number;
-  /** What is typed once the output has this text, in turn. */
-  readonly type?: readonly (readonly [after: string, keys: string])[];
+  /** What is typed once the screen has this text often enough, in turn. @default once */
+  readonly type?: readonly (readonly [after: string, keys: string, times?: number])[];
 }
 
 /** On a terminal of its own, by script(1). @returns what the terminal shows, and the exit code */
@@ -61,7 +61,7 @@ export function meshcaOnTerminal(
     .join(" ");
   const child = spawn(
     "script",
-    ["--quiet", "--return", "--command", `stty cols ${columns} rows 50; ${quoted}`, "/dev/null"],
+    ["--quiet", "--return", "--command", `stty cols ${columns} rows 50; exec ${quoted}`, "/dev/null"],
     { cwd: ROOT, env: { TERM: "xterm", ...environmentOf(environment) } },
   );
   const pending = [...type];
@@ -69,7 +69,7 @@ export function meshcaOnTerminal(
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     screen += chunk;
     const [next] = pending;
-    if (next === undefined || !screen.includes(next[0])) return;
+    if (next === undefined || screen.split(next[0]).length - 1 < (next[2] ?? 1)) return;
     pending.shift();
     child.stdin.write(next[1]);
   });

@@ -1,0 +1,124 @@
+/**
+ * The state of a server and its CA, from the routes that it has for that: /readyz, /v1/status, the
+ * roots and the configuration.
+ * @module
+ */
+import * as v from "valibot";
+import type { Connection } from "../../connection/connection.ts";
+import { HttpFailure } from "../../connection/connection.ts";
+import { Failure } from "../../output.ts";
+import { fetchConfig } from "../connect/ca-config.ts";
+import { fetchRoots, rootState } from "../connect/roots.ts";
+import { type Problem, problemsOf } from "./problems.ts";
+
+export interface RootFacts {
+  readonly id: string;
+  readonly state: string;
+  readonly notBefore: string;
+  readonly notAfter: string;
+  /** `ec 256` */
+  readonly key: string;
+}
+
+export interface StatusFacts {
+  readonly server: string;
+  /** Whether leaves can be signed now. */
+  readonly ready: boolean;
+  /** Why not, in the server's words; null if it is ready. */
+  readonly reason: string | null;
+  /** Null: no CA yet. */
+  readonly trustDomain: string | null;
+  readonly roots: readonly RootFacts[];
+  /** The address of the leader, or null. */
+  readonly leader: string | null;
+  /** Addresses of the live replicas. */
+  readonly replicas: readonly string[];
+  /** Null: the token lacks operator:read. */
+  readonly provider: { readonly name: string; readonly leafCertTtl: string | null } | null;
+  /** Lines of /readyz, by their name; null: the caller may not see them. */
+  readonly details: Readonly<Record<string, readonly string[]>> | null;
+}
+
+export interface Status extends StatusFacts {
+  readonly problems: readonly Problem[];
+}
+
+/** @param has whether this program has a command, `conflict show` @throws {Failure} */
+export async function readStatus(
+  connection: Connection,
+  now: Date,
+  has: (command: string) => boolean,
+): Promise<Status> {
+  const facts = await readFacts(connection, now);
+  return { ...facts, problems: problemsOf(facts, now, has) };
+}
+
+async function readFacts(connection: Connection, now: Date): Promise<StatusFacts> {
+  const ready = await readReadiness(connection);
+  const [listing, leader, replicas, config] = await Promise.all([
+    unlessRefused(fetchRoots(connection)),
+    unlessRefused(connection.json(v.string(), { method: "GET", path: "/v1/status/leader" })),
+    unlessRefused(
+      connection.json(v.array(v.string()), { method: "GET", path: "/v1/status/peers" }),
+    ),
+    unlessRefused(fetchConfig(connection)),
+  ]);
+  const { LeafCertTTL } = (config?.Config ?? {}) as { readonly LeafCertTTL?: unknown };
+  return {
+    server: connection.name,
+    ...ready,
+    trustDomain: listing?.TrustDomain ?? null,
+    roots: (listing?.Roots ?? []).map((root) => ({
+      id: root.ID,
+      state: rootState(root, now),
+      notBefore: root.NotBefore,
+      notAfter: root.NotAfter,
+      key: `${root.PrivateKeyType} ${root.PrivateKeyBits}`.trim(),
+    })),
+    leader: leader === null || leader === "" ? null : leader,
+    replicas: replicas ?? [],
+    provider:
+      config === null
+        ? null
+        : {
+            name: String(config.Provider),
+            leafCertTtl: typeof LeafCertTTL === "string" ? LeafCertTTL : null,
+          },
+  };
+}
+
+/** What a server refuses while it starts, or to this token. */
+async function unlessRefused<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    const cause = error instanceof Failure ? error.cause : null;
+    if (error instanceof HttpFailure || cause instanceof HttpFailure) return null;
+    throw error;
+  }
+}
+
+/** @throws {Failure} if the server is not one of meshca */
+async function readReadiness(
+  connection: Connection,
+): Promise<Pick<StatusFacts, "ready" | "reason" | "details">> {
+  const request = { method: "GET", path: "/readyz" } as const;
+  const answer = await connection.send(request);
+  const isText = /^text\/plain/.test(answer.header("content-type") ?? "");
+  if ((answer.status !== 200 && answer.status !== 503) || !isText)
+    throw answer.status === 403 || answer.status === 429
+      ? connection.failure(answer, request)
+      : connection.foreign(`it answered GET /readyz with ${answer.status}`);
+  const [first = "", ...lines] = answer.body.trimEnd().split("\n");
+  const details: Record<string, string[]> = {};
+  for (const line of lines) {
+    const [, name, value = ""] = /^([a-z_]+): (.*)$/.exec(line) ?? [];
+    if (name !== undefined) details[name] = [...(details[name] ?? []), value];
+  }
+  const ready = answer.status === 200;
+  return {
+    ready,
+    reason: ready ? null : first.replace(/^Cannot sign: /, ""),
+    details: lines.length === 0 ? null : details,
+  };
+}
