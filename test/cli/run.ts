@@ -61,7 +61,13 @@ export function meshcaOnTerminal(
     .join(" ");
   const child = spawn(
     "script",
-    ["--quiet", "--return", "--command", `stty cols ${columns} rows 50; exec ${quoted}`, "/dev/null"],
+    [
+      "--quiet",
+      "--return",
+      "--command",
+      `stty cols ${columns} rows 50; exec ${quoted}`,
+      "/dev/null",
+    ],
     { cwd: ROOT, env: { TERM: "xterm", ...environmentOf(environment) } },
   );
   const pending = [...type];
