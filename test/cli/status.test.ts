@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, describe, it } from "node:test";
-import type { StatusFacts } from "../../src/cli/commands/status/facts.ts";
 import { problemsOf } from "../../src/cli/commands/status/problems.ts";
+import type { StatusFacts } from "../../src/cli/commands/status/types.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { meshca, meshcaOnTerminal, plain } from "./run.ts";
 

@@ -3,16 +3,7 @@
  * @module
  */
 import { lifeText } from "../../table.ts";
-import type { StatusFacts } from "./facts.ts";
-
-export interface Problem {
-  /** `stopped`: leaves cannot be signed. `warning`: leaves are signed. */
-  readonly level: "stopped" | "warning";
-  /** A sentence without a period. */
-  readonly text: string;
-  /** A command of this program, or null if none mends it. */
-  readonly command: string | null;
-}
+import type { Problem, StatusFacts } from "./types.ts";
 
 const DAY_MS = 86_400_000;
 /** The first day of the server's own warnings (core/ca/expiry.ts). */

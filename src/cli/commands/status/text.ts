@@ -4,7 +4,7 @@
  */
 import { lifeText, table } from "../../table.ts";
 import type { Style, Terminal } from "../../terminal.ts";
-import type { Status } from "./facts.ts";
+import type { Status } from "./types.ts";
 
 /** The lines of /readyz with a time until which something is valid. */
 const EXPIRIES = [
