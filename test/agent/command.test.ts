@@ -229,6 +229,6 @@ describe("meshca", () => {
   it("prints the help of the agent", async () => {
     const { code, stdout, stderr } = await runAgent(["--help"]);
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.match(stdout, /^Usage: meshca agent \[FLAG \.\.\.\]\n/);
+    assert.match(stdout, /^Usage: meshca agent \[options\]\n/);
   });
 });
