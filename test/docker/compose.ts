@@ -3,9 +3,9 @@
  * @module
  */
 import { execFile } from "node:child_process";
+import { createServer } from "node:net";
 import { promisify } from "node:util";
 import { ROOT } from "../fixtures/root.ts";
-import { freePort } from "../redis/server.ts";
 import type { Engine } from "./engine.ts";
 import type { Images } from "./stand-ins.ts";
 
@@ -35,6 +35,23 @@ async function allOutput(
     (error: { stdout?: string; stderr?: string }) => error,
   );
   return `${printed.stdout ?? ""}${printed.stderr ?? ""}`;
+}
+
+/**
+ * A free port below those that the system gives to tests that listen on port 0 (from 32768 on,
+ * ip(7)): it stays free until Compose publishes it, and over restarts.
+ */
+async function fixedPort(taken: readonly number[]): Promise<number> {
+  for (;;) {
+    const port = 21_000 + Math.floor(Math.random() * 11_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (isFree) await new Promise((resolve) => server.close(resolve));
+    if (isFree && !taken.includes(port)) return port;
+  }
 }
 
 /** Compose v2 if the docker command has it, else docker-compose. */
@@ -67,8 +84,9 @@ export class Project {
   }
 
   static async create(engine: Engine, images: Partial<Images>, image: string): Promise<Project> {
-    const ports = [await freePort(), await freePort(), await freePort()];
-    const webPort = await freePort();
+    const ports: number[] = [];
+    for (let i = 0; i < 3; i++) ports.push(await fixedPort(ports));
+    const webPort = await fixedPort(ports);
     const env = {
       ...engine.environment,
       ...images,
