@@ -10,9 +10,11 @@ import { rotate } from "./commands/connect/rotate.ts";
 import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
+import { inspect } from "./commands/inspect.ts";
 import { serve } from "./commands/serve-command.ts";
 import { status } from "./commands/status.ts";
 import { tls } from "./commands/tls.ts";
+import { verify } from "./commands/verify.ts";
 
 export const PROGRAM: Group = {
   name: "meshca",
@@ -31,6 +33,8 @@ export const PROGRAM: Group = {
     connect,
     // Files.
     tls,
+    inspect,
+    verify,
     // The shell.
     completion,
   ],

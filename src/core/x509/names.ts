@@ -193,6 +193,28 @@ export function comparableParts(name: Bytes): string[] {
   );
 }
 
+/** Short names of attributes (RFC 4514 §3 and OpenSSL's), by the octets of their identifiers in hex. */
+const SHORT_NAMES: Readonly<Record<string, string>> = {
+  "550403": "CN",
+  "550405": "serialNumber",
+  "550406": "C",
+  "550407": "L",
+  "550408": "ST",
+  "550409": "street",
+  "55040a": "O",
+  "55040b": "OU",
+  "550411": "postalCode",
+};
+
+/** A Name for people, in the order in which it is encoded: `CN=root, O=Example`. @throws {DerError} */
+export function nameText(name: Bytes): string {
+  return [...attributesOf(name)]
+    .map(
+      ({ type, tag, content }) => `${SHORT_NAMES[hex(type)] ?? hex(type)}=${textOf(tag, content)}`,
+    )
+    .join(", ");
+}
+
 function textOf(tag: number, content: Bytes): string {
   if (tag === 0x1e)
     return String.fromCharCode(

@@ -1,0 +1,113 @@
+/**
+ * `meshca verify`: whether a leaf verifies under roots, and if not, at which certificate and why.
+ * @module
+ */
+import { ClientError } from "../../client/errors.ts";
+import { findTrustPath } from "../../client/spiffe/path.ts";
+import { svidId } from "../../client/spiffe/verify-peer.ts";
+import { RequestError } from "../../core/errors.ts";
+import { parseSpiffeId } from "../../core/spiffe/id.ts";
+import type { Certificate } from "../../core/x509/certificate.ts";
+import { processClock } from "../../entry/system.ts";
+import type { Command } from "../command.ts";
+import { explain, type Obstacle } from "../inspect/explain.ts";
+import { certificatesOf } from "../inspect/material.ts";
+import { subjectText } from "../inspect/texts.ts";
+import { VERIFIERS, type Verifier, verifierFaults, verifierOf } from "../inspect/verifiers.ts";
+import { EXIT, usage } from "../output.ts";
+
+export interface Verdict {
+  readonly verifies: boolean;
+  /** Null if the leaf has none that is valid. */
+  readonly spiffeId: string | null;
+  /** Subjects, the leaf first, the root last; empty if it does not verify. */
+  readonly path: readonly string[];
+  /** Where the search for a path ended; null if it did not. */
+  readonly obstacle: Obstacle | null;
+  /** What is wrong with the leaf as an SVID, or what verifiers have against the path. */
+  readonly faults: readonly string[];
+}
+
+export const verify: Command = {
+  name: "verify",
+  summary: "verify a leaf under roots, and explain what is wrong",
+  details: `The leaf comes first in its file; the certificates after it are its chain. --like applies the limits that are known of a verifier: ${VERIFIERS.map(({ name }) => name).join(", ")}, or nginx:N with ssl_verify_depth N.`,
+  arguments: "<leaf>",
+  flags: [
+    {
+      ...{ name: "roots", value: "FILE", file: true },
+      help: "roots in PEM, or the URL of a listing such as http://127.0.0.1:8500/v1/connect/ca/roots",
+    },
+    {
+      ...{ name: "like", value: "VERIFIER", many: true },
+      choices: VERIFIERS.map(({ name }) => name),
+      help: "applies the limits of this verifier too; may be repeated",
+    },
+  ],
+  example: "meshca verify web.pem --roots roots.pem --like nginx:8 --like rustls",
+  ...{ json: true, files: true },
+  async run({ flags, args: [path = ""], print }) {
+    const from = flags.text("roots");
+    if (from === null) throw usage("--roots is missing: a file in PEM, or the URL of a listing");
+    const verifiers = flags.all("like").map((name) => {
+      const found = verifierOf(name);
+      if (found === null)
+        throw usage(
+          `--like ${JSON.stringify(name)} is not one of ${VERIFIERS.map((one) => one.name).join(", ")}, nginx:N`,
+        );
+      return found;
+    });
+    const [sent, roots] = [await certificatesOf(path), await certificatesOf(from)];
+    const verdict = await judge(sent, roots, verifiers, processClock.now());
+    print(verdict, verdictText);
+    return verdict.verifies && verdict.faults.length === 0 ? 0 : EXIT.data;
+  },
+};
+
+/** @param sent what a peer sends, the leaf first */
+export async function judge(
+  sent: readonly Certificate[],
+  anchors: readonly Certificate[],
+  verifiers: readonly Verifier[],
+  now: Date,
+): Promise<Verdict> {
+  const [leaf, ...intermediates] = sent as [Certificate, ...Certificate[]];
+  // Roots, and of a listing the intermediates, are told apart by who signed them.
+  const roots = anchors.filter(({ isCa }) => isCa);
+  const path = await findTrustPath(leaf, intermediates, roots, now);
+  const identity = identityOf(leaf);
+  return {
+    verifies: path !== null,
+    spiffeId: identity.id,
+    path: (path ?? []).map(({ subject, uris: [uri] }) => uri ?? subjectText(subject)),
+    obstacle: path === null ? await explain(leaf, intermediates, roots, now) : null,
+    faults: [
+      ...(identity.fault === null ? [] : [identity.fault]),
+      ...(path === null ? [] : verifiers.flatMap((one) => verifierFaults(one, path, sent))),
+    ],
+  };
+}
+
+/** The SPIFFE ID of a leaf of any trust domain, and what is wrong with it; a leaf need not have one. */
+function identityOf(leaf: Certificate): { id: string | null; fault: string | null } {
+  const [uri] = leaf.uris;
+  if (uri === undefined) return { id: null, fault: null };
+  try {
+    return { id: svidId(leaf, parseSpiffeId(uri).trustDomain), fault: null };
+  } catch (error) {
+    if (error instanceof ClientError) return { id: null, fault: error.message };
+    if (!(error instanceof RequestError)) throw error;
+    return { id: null, fault: `The URI of the leaf is no SPIFFE ID: ${error.message}` };
+  }
+}
+
+function verdictText({ verifies, path, obstacle, faults }: Verdict): string {
+  const lines = verifies
+    ? ["The leaf verifies:", ...path.map((name, i) => `${"  ".repeat(i + 1)}${name}`)]
+    : [
+        "The leaf does not verify:",
+        `  ${obstacle?.reason ?? "no path was found"}`,
+        ...(obstacle === null ? [] : [`  certificate ${obstacle.id}`]),
+      ];
+  return [...lines, ...faults].map((line) => `${line}\n`).join("");
+}
