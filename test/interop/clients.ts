@@ -16,6 +16,7 @@ export const CLIENTS = [
   "java-spiffe",
   "spiffe-helper",
   "envoy",
+  "consul-cli",
   "consul-connect",
   "consul-template",
 ] as const;
@@ -105,6 +106,7 @@ const BUILDS: Readonly<Record<Client, Build>> = {
   },
   "spiffe-helper": go("spiffe-helper", "github.com/spiffe/spiffe-helper/cmd/spiffe-helper"),
   envoy: pip((folder) => [join(folder, "envoy", "_bin", "envoy")]),
+  "consul-cli": go("consul-cli", "."),
   "consul-connect": go("consul-connect", ".", ["report"]),
   "consul-template": go("consul-template", "github.com/hashicorp/consul-template"),
 };

@@ -220,9 +220,9 @@ function readClient(
 /** @throws {Failure} */
 function readPin(text: string | null): string | null {
   if (text === null) return null;
-  const hex = /^(?:sha256:)?([0-9a-f]{64})$/i.exec(
-    text.replaceAll(/(?<=[0-9a-f]{2}):(?=[0-9a-f]{2})/gi, ""),
-  )?.[1];
+  // openssl writes a fingerprint with colons.
+  const digits = text.replace(/^sha256:/i, "").replaceAll(":", "");
+  const hex = /^[0-9a-f]{64}$/i.exec(digits)?.[0];
   if (hex === undefined)
     throw new Failure(EXIT.usage, "--server-pin must be sha256: and 64 hexadecimal digits");
   return hex.toLowerCase();

@@ -336,6 +336,8 @@ export class Connection {
     // Without a certificate there was no handshake at all.
     if (fingerprint === null)
       return `${server} did not complete the TLS handshake (${reason}); it may serve plain HTTP (http://) or require a client certificate (--client-cert, --client-key)`;
+    if (/ALERT/.test(reason))
+      return `${server} refused the TLS connection (${reason}); it requires a client certificate that its CA issued (--client-cert, --client-key)`;
     const pin = `--server-pin ${fingerprint}, after comparing it with the fingerprint in the server's log`;
     if (/CERT_HAS_EXPIRED/.test(reason))
       return `${server} has a TLS certificate that has expired, or one in its chain; give ${pin}`;
