@@ -59,8 +59,6 @@ const EXCEPTIONS: readonly (readonly [
   ["all", "config/own-address.test.ts", "spawns servers"],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
-  ["all", "cli/verify.test.ts", "spawns commands and servers"],
-  ["all", "cli/tls.test.ts", "spawns commands, on each runtime where that matters"],
   ["all", "acl/replicas.test.ts", "spawns servers"],
   [
     "all",
