@@ -4,13 +4,17 @@
  */
 import type { Group } from "./command.ts";
 import { agent } from "./commands/agent-command.ts";
+import { backup } from "./commands/backup.ts";
 import { completion } from "./commands/completion.ts";
+import { conflict } from "./commands/conflict.ts";
 import { roots } from "./commands/connect/roots.ts";
 import { rotate } from "./commands/connect/rotate.ts";
 import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
+import { deny } from "./commands/deny.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { inspect } from "./commands/inspect.ts";
+import { kek } from "./commands/kek.ts";
 import { serve } from "./commands/serve-command.ts";
 import { status } from "./commands/status.ts";
 import { tls } from "./commands/tls.ts";
@@ -31,6 +35,10 @@ export const PROGRAM: Group = {
     sign,
     renew,
     connect,
+    deny,
+    kek,
+    backup,
+    conflict,
     // Files.
     tls,
     inspect,
