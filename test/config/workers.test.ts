@@ -139,8 +139,8 @@ describe("meshca serve --workers", () => {
 
   it("prints its usage", () => {
     assert.match(
-      execFileSync(process.execPath, ["src/cli/main.ts", "help"], { encoding: "utf8" }),
-      /--workers N {3}N processes/,
+      execFileSync(process.execPath, ["src/cli/main.ts", "serve", "--help"], { encoding: "utf8" }),
+      /--workers <N> {7}N processes/,
     );
   });
 });

@@ -84,7 +84,8 @@ describe("Consul's agent routes on the port of a server", () => {
     const { ModifyIndex } = JSON.parse(first?.body ?? "") as Leaf;
     const target = `${LEAF}?index=${ModifyIndex}&wait=300s`;
     const waiting = send(own.port, { method: "GET", target });
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    // What was sent later is answered, so the request before it is held.
+    for (let turn = 0; turn < 3; turn++) await send(own.port, { method: "GET", target: LEAF });
     const { code } = await own.stop();
     assert.equal(code, 0);
     assert.equal((await waiting)?.status, 200);

@@ -40,10 +40,16 @@ async function start(...args: string[]) {
   void exited.then(() => {
     ended.value = true;
   });
+  const counted = () => Math.max(0, ...events.map((event) => Number(event.handshakes ?? 0)));
   return {
+    /** Waits for at least ten handshakes from now on; each tenth is an event. */
+    async more() {
+      const least = counted() + 20;
+      await this.event(() => counted() >= least);
+    },
     /** The first event for which a condition holds. */
     async event(holds: (event: Record<string, unknown>) => boolean) {
-      for (let turn = 0; turn < 600; turn++) {
+      for (let turn = 0; turn < 2400; turn++) {
         const found = events.find(holds);
         if (found !== undefined) return found;
         if (ended.value) break;
@@ -84,10 +90,9 @@ describe("Consul's Go SDK and a trust domain of one's own", {
       const { address: to } = await serving.event(({ event }) => event === "listening");
       const names = ["-agent", address, "-service", "web", "-target", "api"];
       const dialing = await start("dial", ...names, "-to", String(to));
-      const settle = () => new Promise((resolve) => setTimeout(resolve, 3000));
-      await settle();
+      await Promise.all([dialing.more(), serving.more()]);
       await server.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
-      await settle();
+      await Promise.all([dialing.more(), serving.more()]);
       const [dialed, served] = [await dialing.stop(), await serving.stop()];
       for (const { handshakes, failures } of [dialed, served]) {
         assert.ok(Number(handshakes) > 3, JSON.stringify([dialed, served]));
