@@ -127,7 +127,7 @@ export async function startNginx(
 ): Promise<RunningProgram> {
   const at = await freeAddress();
   const file = join(folder, "nginx.conf");
-  // A chain has up to ten certificates (docs/rotation.md), and the default depth is 1.
+  // A chain has up to seven certificates (docs/rotation.md), and the default depth is 1.
   writeFileSync(
     file,
     `daemon off;
@@ -148,7 +148,7 @@ http {
     ssl_certificate_key ${key};
     ssl_client_certificate ${roots};
     ssl_verify_client on;
-    ssl_verify_depth 10;
+    ssl_verify_depth 8;
     location / { return 200 "ok\\n"; }
   }
 }
