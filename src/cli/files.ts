@@ -2,7 +2,16 @@
  * Files that commands read and write. What exists is never overwritten.
  * @module
  */
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { errorCode, fileReason } from "../config/file-errors.ts";
 import { readRegularFile } from "../entry/regular-file.ts";
 import { cannotRead, type Files } from "./connection/address.ts";
@@ -32,21 +41,36 @@ export function requireNew(paths: readonly string[]): void {
   for (const path of paths) if (existsSync(path)) throw exists(path);
 }
 
-/**
- * Writes a file that does not exist yet. @param mode 0o600 for a key, 0o644 for a certificate
- * @throws {Failure}
- */
-export function writeNew(path: string, text: string, mode: number): void {
-  try {
-    writeFileSync(path, text, { mode, flag: "wx" });
-  } catch (error) {
-    if (errorCode(error) === "EEXIST") throw exists(path);
-    throw new Failure(
-      EXIT.cannotCreate,
-      `The file ${JSON.stringify(path)} cannot be written: ${fileReason(error) ?? "unknown"}`,
-      error,
-    );
-  }
+/** A file that does not exist yet. */
+export interface NewFile {
+  readonly path: string;
+  readonly text: string;
+  /** Permissions before the umask; 0600 for a key. */
+  readonly mode: number;
+}
+
+/** Writes files that must not exist. If one cannot be written, none stays. @throws {Failure} */
+export function writeNewFiles(files: readonly NewFile[]): void {
+  const written: string[] = [];
+  for (const { path, text, mode } of files)
+    try {
+      const file = openSync(path, "wx", mode);
+      written.push(path);
+      try {
+        writeFileSync(file, text);
+      } finally {
+        closeSync(file);
+      }
+    } catch (error) {
+      for (const one of written) rmSync(one, { force: true });
+      throw errorCode(error) === "EEXIST"
+        ? exists(path)
+        : new Failure(
+            EXIT.cannotCreate,
+            `The file ${JSON.stringify(path)} cannot be written: ${fileReason(error) ?? "unknown"}`,
+            error,
+          );
+    }
 }
 
 const exists = (path: string): Failure =>
@@ -54,3 +78,34 @@ const exists = (path: string): Failure =>
     EXIT.cannotCreate,
     `The file ${JSON.stringify(path)} exists and is not overwritten; remove it or name another`,
   );
+
+/**
+ * Reads a file with a private key.
+ * @throws {Failure} if it cannot be read, or if users other than its owner may read it
+ */
+export function readKeyFile(path: string): string {
+  let file: number | null = null;
+  try {
+    file = openSync(path, "r");
+    if (process.platform !== "win32" && (fstatSync(file).mode & 0o077) !== 0)
+      throw new Failure(
+        EXIT.permission,
+        `${path} has a private key and can be read by other users; run chmod 600 ${quoted(path)}`,
+      );
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure(
+      EXIT.noInput,
+      `${path} cannot be read: ${fileReason(error) ?? "unknown error"}`,
+      error,
+    );
+  } finally {
+    if (file !== null) closeSync(file);
+  }
+}
+
+/** A path as one word of a shell. */
+export function quoted(path: string): string {
+  return /^[\w./+-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}

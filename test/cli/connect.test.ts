@@ -4,7 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -173,6 +181,25 @@ describe("meshca connect ca", () => {
     const stale = await meshca(["rotate", "--yes", "-modify-index", "1"], environment);
     assert.equal(stale.code, 75, stale.stderr);
   });
+
+  it(
+    "renew refuses a key that other users may read, and sign leaves no file half-way",
+    OPTIONS,
+    async () => {
+      const path = (name: string) => join(folder, name);
+      const sign = ["sign", "--service", "api", "--key-out", path("api-key.pem")];
+      const nowhere = await meshca([...sign, "--out", path("none/api.pem")], environment);
+      assert.equal(nowhere.code, 73);
+      assert.match(nowhere.stderr, /none\/api\.pem" cannot be written: /);
+      assert.ok(!existsSync(path("api-key.pem")));
+      assert.equal((await meshca([...sign, "--out", path("api.pem")], environment)).code, 0);
+      chmodSync(path("api-key.pem"), 0o640);
+      const renewal = ["renew", "-cert", path("api.pem"), "-key", path("api-key.pem")];
+      const open = await meshca([...renewal, "-key-out", path("api-2.pem")], environment);
+      assert.equal(open.code, 77);
+      assert.match(open.stderr, /can be read by other users; run chmod 600 \S+api-key\.pem\n$/);
+    },
+  );
 
   it("sign and renew write a leaf and its key, and overwrite nothing", OPTIONS, async () => {
     const path = (name: string) => join(folder, name);

@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import type { Command, Group } from "../command.ts";
-import { readInput, writeNew } from "../files.ts";
+import { readInput, writeNewFiles } from "../files.ts";
 import { usage } from "../output.ts";
 import { fetchRoots } from "./connect/roots.ts";
 
@@ -28,7 +28,7 @@ const save: Command = {
       call.terminal.write(answer.body);
       return 0;
     }
-    writeNew(file, answer.body, 0o600);
+    writeNewFiles([{ path: file, text: answer.body, mode: 0o600 }]);
     call.print({ File: file }, () => `Saved ${file}\n`);
     return 0;
   },

@@ -10,9 +10,9 @@ import type { CaKeySpec } from "../../core/x509/keys.ts";
 import { isDnsName } from "../../core/x509/service-names.ts";
 import { processClock, systemRandom } from "../../entry/system.ts";
 import type { Command } from "../command.ts";
+import { writeNewFiles } from "../files.ts";
 import type { Flags } from "../flags.ts";
-import { alreadyExists, writeNewFiles } from "../new-files.ts";
-import { usage } from "../output.ts";
+import { EXIT, Failure, usage } from "../output.ts";
 import { createTlsCa } from "../tls/certificates.ts";
 import { daysOf, keyText } from "../tls/command-values.ts";
 
@@ -72,7 +72,8 @@ export const tlsCaCreate: Command = {
       key: keySpecOf(flags),
     };
     // Before a key of RSA is searched for.
-    for (const path of [certificateFile, keyFile]) if (existsSync(path)) throw alreadyExists(path);
+    for (const path of [certificateFile, keyFile])
+      if (existsSync(path)) throw new Failure(EXIT.cannotCreate, `${path} already exists.`);
     const { certificate, key } = await terminal.progress(
       "Creating the CA",
       createTlsCa({ ...made, days, random: systemRandom, now: processClock.now() }),

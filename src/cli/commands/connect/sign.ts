@@ -5,6 +5,7 @@
 import * as v from "valibot";
 import { makeKeyAndRequest } from "../../../client/csr.ts";
 import { renewalProof } from "../../../client/renewal-proof.ts";
+import type { Bytes } from "../../../core/bytes.ts";
 import { FormatError } from "../../../core/errors.ts";
 import { readPem, writePem } from "../../../core/pem.ts";
 import { parseSpiffeId } from "../../../core/spiffe/id.ts";
@@ -12,7 +13,7 @@ import { readCertificate } from "../../../core/x509/certificate.ts";
 import { ipOctets } from "../../../net/ip.ts";
 import type { Call, Command } from "../../command.ts";
 import type { Connection } from "../../connection/connection.ts";
-import { readInput, requireNew, writeNew } from "../../files.ts";
+import { readInput, readKeyFile, requireNew, writeNewFiles } from "../../files.ts";
 import type { Flag } from "../../flags.ts";
 import { EXIT, Failure, usage } from "../../output.ts";
 import { lifeText } from "../../table.ts";
@@ -118,9 +119,7 @@ export const sign: Command = {
       { csr: made.csr, service: flags.text("service"), ttl: flags.text("ttl") },
       null,
     );
-    if (keyOut !== null && made.privateKey !== null)
-      writeNew(keyOut, writePem("PRIVATE KEY", made.privateKey), 0o600);
-    return deliver(call, leaf);
+    return deliver(call, leaf, made.privateKey);
   },
 };
 
@@ -143,11 +142,7 @@ export const renew: Command = {
       throw usage("meshca renew needs --cert, --key and --key-out");
     requireNew([flags.text("out"), keyOut].filter((name) => name !== null));
     const leaf = blockOf(await readInput(certPath, "The leaf", terminal), certPath, "CERTIFICATE");
-    const privateKey = blockOf(
-      await readInput(keyPath, "The key", terminal),
-      keyPath,
-      "PRIVATE KEY",
-    );
+    const privateKey = blockOf(readKeyFile(keyPath), keyPath, "PRIVATE KEY");
     const { uris, dnsNames, ipAddresses } = readCertificate(leaf);
     const id = parseSpiffeId(uris[0] ?? "");
     const made = await makeKeyAndRequest({ uri: null, dnsNames, ipAddresses });
@@ -168,8 +163,7 @@ export const renew: Command = {
       { csr: made.csr, service: null, ttl: flags.text("ttl") },
       proof,
     );
-    writeNew(keyOut, writePem("PRIVATE KEY", made.privateKey), 0o600);
-    return deliver(call, renewed);
+    return deliver(call, renewed, made.privateKey);
   },
 };
 
@@ -180,13 +174,18 @@ function addressOf(text: string) {
   return octets;
 }
 
-/** Writes or prints a leaf, and what it is. */
-function deliver(call: Call, leaf: LeafValue): number {
-  const out = call.flags.text("out");
+/** Writes or prints a leaf, and what it is. @param privateKey PKCS#8 of a key that was made, or null */
+function deliver(call: Call, leaf: LeafValue, privateKey: Bytes | null): number {
+  const [out, keyOut] = [call.flags.text("out"), call.flags.text("key-out")];
   const id = leaf.ServiceURI ?? leaf.AgentURI ?? leaf.ServerURI ?? leaf.KindURI ?? "";
   const life = lifeText(new Date(leaf.ValidBefore), new Date());
   const about = `${id}, ${life}${leaf.RenewAfter === undefined ? "" : `, renew after ${leaf.RenewAfter}`}`;
-  if (out !== null) writeNew(out, leaf.CertPEM, 0o644);
+  writeNewFiles([
+    ...(keyOut === null || privateKey === null
+      ? []
+      : [{ path: keyOut, text: writePem("PRIVATE KEY", privateKey), mode: 0o600 }]),
+    ...(out === null ? [] : [{ path: out, text: leaf.CertPEM, mode: 0o644 }]),
+  ]);
   call.print(leaf, ({ CertPEM }) => (out === null ? CertPEM : `${out}: ${about}\n`));
   if (out === null && !call.json) call.terminal.note(about);
   return 0;
