@@ -192,6 +192,14 @@ describe("SIGTERM", () => {
     });
 });
 
+/** The process that another one has started, or 0. */
+async function childOf(pid = 0): Promise<number> {
+  const found = promisify(execFile)("pgrep", ["-P", String(pid)]);
+  // It ends with 1 if there is no such process.
+  const { stdout } = await found.catch(() => ({ stdout: "" }));
+  return Number(stdout.trim().split("\n")[0]);
+}
+
 describe("a terminal", () => {
   for (const [name, command] of [
     ["start", "npm run --silent --ignore-scripts start"],
@@ -220,11 +228,13 @@ describe("a terminal", () => {
         output += chunk;
       });
       const gone = new Promise((resolve) => child.once("exit", resolve));
-      // The session that script(1) makes for its terminal.
-      const session = Number(
-        (await promisify(execFile)("pgrep", ["-P", String(child.pid)])).stdout.trim() || "0",
-      );
+      // The session that script(1) makes for its terminal, once it has made the process.
+      let session = 0;
       try {
+        await until(async () => {
+          session = await childOf(child.pid);
+          return session > 0;
+        });
         await until(isThere);
         // A worker that is still starting has no handler for the signal.
         await until(() =>
@@ -237,7 +247,11 @@ describe("a terminal", () => {
         await gone;
         await until(async () => !(await isThere()));
       } finally {
-        await promisify(execFile)("pkill", ["-KILL", "-s", String(session)]).catch(() => undefined);
+        child.kill("SIGKILL");
+        if (session > 0)
+          await promisify(execFile)("pkill", ["-KILL", "-s", String(session)]).catch(
+            () => undefined,
+          );
         rmSync(dataDir, { recursive: true, force: true });
       }
     });
