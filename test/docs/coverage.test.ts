@@ -32,6 +32,7 @@ import {
   AGENT_SOURCES,
   agentVariable,
 } from "../../src/config/agent-sources.ts";
+import { CLIENT_VARIABLES } from "../../src/config/client-variables.ts";
 import { readConfigFile } from "../../src/config/file.ts";
 import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
 import { readSettings } from "../../src/config/settings.ts";
@@ -577,7 +578,12 @@ describe("all documents", () => {
   });
 
   it("name only settings that exist", () => {
-    const known = new Set([...SETTING_NAMES, ...AGENT_SETTING_NAMES, ...HOOK_VARIABLES]);
+    const known = new Set([
+      ...SETTING_NAMES,
+      ...AGENT_SETTING_NAMES,
+      ...HOOK_VARIABLES,
+      ...CLIENT_VARIABLES,
+    ]);
     for (const name of ["MESHCA_MAX_AGE", "MESHCA_LIMITS"]) known.add(name);
     for (const file of ["README.md", ".github/SECURITY.md", ...DOCUMENTS])
       for (const [name] of readText(file).matchAll(/MESHCA_[A-Z]+(?:_[A-Z]+)*(?!\w)/g))
