@@ -19,13 +19,16 @@ import { describeStore, settingsOf, stopAsked } from "./serve.ts";
 /** The delay before a worker that ended is started again, in milliseconds. */
 const RESTART_MS = 1000;
 
+/** Of this file, and so of the others: `.ts` in a clone, `.js` in the npm package. */
+const EXTENSION = import.meta.url.slice(import.meta.url.lastIndexOf("."));
+
 /**
  * What precedes the command's words if this executable starts itself: nothing if it is the single
  * binary, whose files are below `/$bunfs` (Bun, "Single-file executable").
  */
 const THIS_PROGRAM: readonly string[] = import.meta.url.includes("/$bunfs/")
   ? []
-  : [...process.execArgv, fileURLToPath(import.meta.resolve("../main.ts"))];
+  : [...process.execArgv, fileURLToPath(new URL(`../main${EXTENSION}`, import.meta.url))];
 
 interface Ready {
   /** The address that it listens on, `host:port`. */
