@@ -10,6 +10,8 @@ import { DenylistRecords, type Leaves } from "./denylist-records.ts";
 import { isOrphaned, isRuleOf } from "./login-origin.ts";
 import { PolicyRecords } from "./policy-records.ts";
 import type { AclReplica } from "./replica.ts";
+import { RoleRecords } from "./role-records.ts";
+import { PolicyTemplates } from "./templated-policies.ts";
 import { TokenRecords } from "./token-records.ts";
 import { isExpired } from "./tokens.ts";
 
@@ -23,6 +25,8 @@ interface AclRecordsOptions extends IssuerChecks {
 export class AclRecords implements AclAdmin {
   readonly tokens: TokenRecords;
   readonly policies: PolicyRecords;
+  readonly roles: RoleRecords;
+  readonly templates = new PolicyTemplates();
   readonly authMethods: AuthMethodRecords;
   readonly bindingRules: BindingRuleRecords;
   readonly denylist: DenylistRecords;
@@ -31,7 +35,8 @@ export class AclRecords implements AclAdmin {
   constructor({ replica, clock, random, leaves, ...issuers }: AclRecordsOptions) {
     this.#replica = replica;
     this.policies = new PolicyRecords(replica, random);
-    this.tokens = new TokenRecords(replica, this.policies, clock, random);
+    this.roles = new RoleRecords(replica, this.policies, random);
+    this.tokens = new TokenRecords(replica, this, clock, random);
     this.authMethods = new AuthMethodRecords(replica, random, issuers);
     this.bindingRules = new BindingRuleRecords(replica, random);
     this.denylist = new DenylistRecords(replica, leaves, clock);

@@ -16,4 +16,10 @@ export interface CaDocument {
   record(next: AccessRecord): Promise<void>;
   /** The newest schema of records that every live replica reads. */
   recordSchema(): RecordSchema;
+  /**
+   * Commits that there are records of schema 3 from now on, so that a version that does not read
+   * them does not start.
+   * @throws {NotReadyError} while a live replica does not read them @throws {CaError}
+   */
+  raiseRecordSchema(): Promise<void>;
 }

@@ -4,6 +4,7 @@
  */
 import type {
   AclPolicy,
+  AclRole,
   AuthMethod,
   BindingRule,
   Bootstrap,
@@ -29,6 +30,7 @@ export interface AclCache {
   readonly tables: {
     readonly token: Map<string, StoredToken>;
     readonly policy: Map<string, Entry<AclPolicy>>;
+    readonly role: Map<string, Entry<AclRole>>;
     readonly "auth-method": Map<string, Entry<AuthMethod>>;
     readonly "binding-rule": Map<string, Entry<BindingRule>>;
     readonly denial: Map<string, Entry<DenylistEntry>>;
@@ -58,7 +60,7 @@ export interface AclCache {
   /** When the last read of the store began, and when it ended. */
   askedAt: Date;
   seenAt: Date;
-  /** Grow with every change of any record, of a policy, of the denylist. */
+  /** Grow with every change of any record, of a policy or role, of the denylist. */
   revision: number;
   policyRevision: number;
   denylistRevision: number;
@@ -70,6 +72,7 @@ export function createAclCache(): AclCache {
     tables: {
       token: new Map(),
       policy: new Map(),
+      role: new Map(),
       "auth-method": new Map(),
       "binding-rule": new Map(),
       denial: new Map(),
@@ -128,7 +131,7 @@ export function dropRecord(cache: AclCache, { kind, id }: RecordName): void {
   const token = kind === "token" ? tables.token.get(id) : undefined;
   if (token !== undefined && byHash.get(token.hash) === token) byHash.delete(token.hash);
   tables[kind].delete(id);
-  if (kind === "policy") cache.policyRevision++;
+  if (kind === "policy" || kind === "role") cache.policyRevision++;
   if (kind === "denial") cache.denylistRevision++;
 }
 

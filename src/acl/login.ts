@@ -12,23 +12,27 @@ import type {
   Entry,
   NodeIdentity,
   ServiceIdentity,
+  TemplatedPolicy,
   Token,
 } from "../core/acl/types.ts";
 import { hex, sha256, utf8 } from "../core/bytes.ts";
-import { DeniedError } from "../core/errors.ts";
+import { DeniedError, RequestError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import { type MethodSettings, readSettings } from "./auth-methods.ts";
-import { type BindingSettings, readBinding } from "./binding.ts";
+import { type BindingSettings, IS_BOUND_NAME, readBinding } from "./binding.ts";
 import { loginDenied, malformed, unknownToken } from "./errors.ts";
+import { nameOfTemplated } from "./grants.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf, originOf } from "./login-origin.ts";
 import { DEFAULT_MAX_TOKENS, LoginQuota } from "./login-quota.ts";
 import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
 import { openSecret } from "./method-secrets.ts";
 import type { AclReplica } from "./replica.ts";
+import { GLOBAL_MANAGEMENT } from "./rule-index.ts";
 import type { LoginFields } from "./selector.ts";
+import { requireTemplatedPolicy } from "./templated-policies.ts";
 import type { TokenReviews } from "./token-review.ts";
-import { isIdentityName, MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
+import { MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
 
 interface LoginOptions {
   readonly replica: AclReplica;
@@ -51,7 +55,18 @@ const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
  */
 const [MAX_META, MAX_META_KEY, MAX_META_VALUE] = [64, 128, 512];
 
-type Identities = Pick<Token, "serviceIdentities" | "nodeIdentities">;
+/** What binding rules give to a login. */
+interface Bound {
+  readonly services: Map<string, ServiceIdentity>;
+  readonly nodes: Map<string, NodeIdentity>;
+  readonly roles: Set<string>;
+  readonly policies: Set<string>;
+  readonly templated: Map<string, TemplatedPolicy>;
+}
+
+type BoundGrants = Required<
+  Pick<Token, "serviceIdentities" | "nodeIdentities" | "roles" | "policies" | "templatedPolicies">
+>;
 
 export class Login {
   readonly #options: LoginOptions;
@@ -95,9 +110,9 @@ export class Login {
         `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`,
       );
     const presented = await this.#verify(bearerToken, method);
-    const identities = this.#bind(method, presented.fields);
-    // A token without identities grants nothing.
-    if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
+    const bound = this.#bind(method, presented.fields);
+    // A token without identities, roles and policies grants nothing.
+    if (Object.values(bound).every((list) => list?.length === 0))
       throw loginDenied("matches no binding rule");
     const login = originOf(method, presented.subject);
     this.#quota.require(method, login.subject);
@@ -108,8 +123,7 @@ export class Login {
     const token: Token = {
       accessorId: makeUuid(random),
       description,
-      policies: [],
-      ...identities,
+      ...bound,
       local: true,
       createTime: now,
       expirationTime: new Date(
@@ -180,23 +194,58 @@ export class Login {
     return verifyLoginToken(jwt, method.value.type, read, getKeySet, clock.now());
   }
 
-  /** The identities that the binding rules of a method give to a login. @throws {DeniedError} */
-  #bind(method: Entry<AuthMethod>, fields: LoginFields): Identities {
-    const { replica, datacenter } = this.#options;
-    const services = new Map<string, ServiceIdentity>();
-    const nodes = new Map<string, NodeIdentity>();
-    for (const rule of replica.bindingRules.values()) {
+  /** What the binding rules of a method give to a login. @throws {DeniedError} */
+  #bind(method: Entry<AuthMethod>, fields: LoginFields): BoundGrants {
+    const bound: Bound = {
+      services: new Map(),
+      nodes: new Map(),
+      roles: new Set(),
+      policies: new Set(),
+      templated: new Map(),
+    };
+    for (const rule of this.#options.replica.bindingRules.values()) {
       if (!isRuleOf(rule, method)) continue;
-      const { selector, bindName } = this.#bindingOf(rule, this.#settingsOf(method));
-      if (!selector(fields)) continue;
-      const name = bindName.fill(fields);
-      if (name === null || !isIdentityName(name))
-        throw loginDenied("gets a name from a binding rule that no service or node can have");
-      if (rule.value.bindType === "service")
-        services.set(name, { serviceName: name, datacenters: [] });
-      else nodes.set(name, { nodeName: name, datacenter });
+      const binding = this.#bindingOf(rule, this.#settingsOf(method));
+      if (binding.selector(fields)) this.#bindOne(rule.value, binding, fields, bound);
     }
-    return { serviceIdentities: [...services.values()], nodeIdentities: [...nodes.values()] };
+    return {
+      serviceIdentities: [...bound.services.values()],
+      nodeIdentities: [...bound.nodes.values()],
+      roles: [...bound.roles],
+      policies: [...bound.policies],
+      templatedPolicies: [...bound.templated.values()],
+    };
+  }
+
+  #bindOne(
+    { bindType }: BindingRule,
+    { bindName, bindVariable }: BindingSettings,
+    fields: LoginFields,
+    { services, nodes, roles, policies, templated }: Bound,
+  ): void {
+    const { replica, datacenter } = this.#options;
+    const name = bindName.fill(fields);
+    const variable = bindVariable === null ? "" : bindVariable.fill(fields);
+    if (name === null || variable === null || !IS_BOUND_NAME[bindType](name))
+      throw loginDenied(
+        `gets a name from a binding rule that no ${bindType === "service" || bindType === "node" ? "service or node" : bindType} can have`,
+      );
+    // Consul: a rule for a role or policy that does not exist gives nothing.
+    const idOf = (entries: ReadonlyMap<string, Entry<{ id: string; name: string }>>) =>
+      [...entries.values()].find((entry) => entry.value.name === name)?.value.id;
+    if (bindType === "service") services.set(name, { serviceName: name, datacenters: [] });
+    else if (bindType === "node") nodes.set(name, { nodeName: name, datacenter });
+    else if (bindType === "role") addIfFound(roles, idOf(replica.roles));
+    else if (bindType === "policy")
+      addIfFound(
+        policies,
+        name === GLOBAL_MANAGEMENT.name ? GLOBAL_MANAGEMENT.id : idOf(replica.policies),
+      );
+    else {
+      const policy = { templateName: name, name: variable, datacenters: [] };
+      requireBound(policy);
+      templated.set(nameOfTemplated(policy), policy);
+    }
   }
 
   /**
@@ -241,6 +290,20 @@ export class Login {
     if (refusal === null) return { token: entry, secret };
     await replica.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
     throw refusal;
+  }
+}
+
+function addIfFound(ids: Set<string>, id: string | undefined): void {
+  if (id !== undefined) ids.add(id);
+}
+
+/** @throws {DeniedError} for a variable that the templated policy cannot have */
+function requireBound(policy: TemplatedPolicy): void {
+  try {
+    requireTemplatedPolicy(policy, "binding rule");
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    throw loginDenied("gets a name from a binding rule that its templated policy cannot have");
   }
 }
 

@@ -10,10 +10,7 @@ import { malformed, notFound } from "./errors.ts";
 import type { AclReplica } from "./replica.ts";
 import { GLOBAL_MANAGEMENT } from "./rule-index.ts";
 import { readRules } from "./rules.ts";
-import { makeUuid, requireDescription, requireWritten } from "./tokens.ts";
-
-/** Consul's `validPolicyName`. */
-const POLICY_NAME = /^[A-Za-z0-9_-]{1,128}$/;
+import { isPolicyName, makeUuid, requireDescription, requireWritten } from "./tokens.ts";
 
 const { id, name, description, rules } = GLOBAL_MANAGEMENT;
 const BUILTIN: Entry<AclPolicy> = {
@@ -63,7 +60,7 @@ export class PolicyRecords implements PolicyAdmin {
     replaces: Entry<AclPolicy> | null,
   ): Promise<Entry<AclPolicy>> {
     const { name } = request;
-    if (!POLICY_NAME.test(name))
+    if (!isPolicyName(name))
       throw malformed(
         "Invalid Policy: invalid Name. Only alphanumeric characters, '-' and '_' are allowed",
       );

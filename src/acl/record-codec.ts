@@ -7,6 +7,7 @@
 import * as v from "valibot";
 import type {
   AclPolicy,
+  AclRole,
   AuthMethod,
   BindingRule,
   Bootstrap,
@@ -24,6 +25,7 @@ export interface Contents {
   bootstrap: Bootstrap;
   token: Token;
   policy: AclPolicy;
+  role: AclRole;
   "auth-method": AuthMethod;
   "binding-rule": BindingRule;
   denial: DenylistEntry;
@@ -32,6 +34,14 @@ export interface Contents {
 export type ContentKind = keyof Contents;
 
 const texts = v.array(v.string());
+const grants = {
+  policies: texts,
+  serviceIdentities: v.array(v.strictObject({ serviceName: v.string(), datacenters: texts })),
+  nodeIdentities: v.array(v.strictObject({ nodeName: v.string(), datacenter: v.string() })),
+  templatedPolicies: v.optional(
+    v.array(v.strictObject({ templateName: v.string(), name: v.string(), datacenters: texts })),
+  ),
+};
 
 export const DenylistEntrySchema = v.strictObject({
   id: v.string(),
@@ -47,9 +57,8 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
   token: v.strictObject({
     accessorId: v.string(),
     description: v.string(),
-    policies: texts,
-    serviceIdentities: v.array(v.strictObject({ serviceName: v.string(), datacenters: texts })),
-    nodeIdentities: v.array(v.strictObject({ nodeName: v.string(), datacenter: v.string() })),
+    ...grants,
+    roles: v.optional(texts),
     local: v.boolean(),
     createTime: instant,
     expirationTime: v.nullable(instant),
@@ -69,6 +78,12 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     rules: v.string(),
     datacenters: texts,
   }),
+  role: v.strictObject({
+    id: v.string(),
+    name: v.string(),
+    description: v.string(),
+    ...grants,
+  }),
   "auth-method": v.strictObject({
     name: v.string(),
     id: v.optional(v.string()),
@@ -82,13 +97,14 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     id: v.string(),
     description: v.string(),
     authMethod: v.string(),
-    bindType: v.picklist(["service", "node"]),
+    bindType: v.picklist(["service", "node", "role", "policy", "templated-policy"]),
     bindName: v.string(),
+    bindVariable: v.optional(v.string()),
     selector: v.string(),
   }),
   denial: DenylistEntrySchema,
   tombstone: v.strictObject({
-    kind: v.picklist(["token", "policy", "auth-method", "binding-rule", "denial"]),
+    kind: v.picklist(["token", "policy", "role", "auth-method", "binding-rule", "denial"]),
     id: v.string(),
     version: v.number(),
     expirationTime: instant,
@@ -98,15 +114,34 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
 /**
  * The schemas of records that this version reads, the oldest first. Schema 2 is written once every
  * live replica reads it: when the CA document records the ACL (`CaState.access`), which it keeps.
+ * Schema 3 is written for what needs it only, after the CA document says so: see `needsSchema3`.
  */
-export const RECORD_SCHEMAS = [1, 2] as const;
+export const RECORD_SCHEMAS = [1, 2, 3] as const;
 export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
+
+/**
+ * Whether a record has rights that versions before schema 3 do not know: roles, templated policies,
+ * and binding rules that give these or a policy.
+ */
+export function needsSchema3<K extends ContentKind>(kind: K, content: Contents[K] | null): boolean {
+  if (kind === "role") return true;
+  if (content === null) return false;
+  if ("bindType" in content) return content.bindType !== "service" && content.bindType !== "node";
+  return (
+    ("roles" in content && (content.roles ?? []).length > 0) ||
+    ("templatedPolicies" in content && (content.templatedPolicies ?? []).length > 0)
+  );
+}
+
+/** The fields that schema 3 adds; needsSchema3 names the records that are written with them. */
+const ADDED_IN_3: readonly PropertyKey[] = ["roles", "templatedPolicies", "bindVariable"];
 
 /** The fields that schema 2 adds: not written in schema 1, and optional when they are read. */
 const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
   bootstrap: [],
   token: ["login"],
   policy: [],
+  role: [],
   "auth-method": ["id"],
   "binding-rule": [],
   denial: [],
@@ -138,7 +173,10 @@ export async function encodeRecord<K extends ContentKind>(
   key: AclKey,
   schema: RecordSchema = RECORD_SCHEMAS[0],
 ): Promise<string> {
-  const added: readonly PropertyKey[] = schema < 2 ? ADDED_IN_2[identity.kind] : [];
+  const added: readonly PropertyKey[] = [
+    ...(schema < 2 ? ADDED_IN_2[identity.kind] : []),
+    ...(schema < 3 ? ADDED_IN_3 : []),
+  ];
   const body = JSON.stringify(
     Object.fromEntries(Object.entries(content).filter(([name]) => !added.includes(name))),
   );

@@ -7,6 +7,7 @@
 import type { AclConflict, AclResolution, AclState, BeforeChange } from "../core/acl/ports.ts";
 import type {
   AclPolicy,
+  AclRole,
   AuthMethod,
   BindingRule,
   Bootstrap,
@@ -51,6 +52,9 @@ export class AclReplica {
   get policies(): ReadonlyMap<string, Entry<AclPolicy>> {
     return this.#cache.tables.policy;
   }
+  get roles(): ReadonlyMap<string, Entry<AclRole>> {
+    return this.#cache.tables.role;
+  }
   get authMethods(): ReadonlyMap<string, Entry<AuthMethod>> {
     return this.#cache.tables["auth-method"];
   }
@@ -79,7 +83,7 @@ export class AclReplica {
   get revision(): number {
     return this.#cache.revision;
   }
-  /** Grows with every change of a policy. */
+  /** Grows with every change of a policy or role. */
   get policyRevision(): number {
     return this.#cache.policyRevision;
   }

@@ -6,15 +6,16 @@ import type {
   NewToken,
   NewTokenRequest,
   PolicyAdmin,
-  PolicyLink,
+  RoleAdmin,
   TokenAdmin,
   TokenRequest,
 } from "../core/acl/admin.ts";
 import { ANONYMOUS } from "../core/acl/authorizer.ts";
-import type { Entry, NodeIdentity, ServiceIdentity, Token } from "../core/acl/types.ts";
+import type { Entry, Token } from "../core/acl/types.ts";
 import { ConflictError, DeniedError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import { malformed, notFound } from "./errors.ts";
+import { grantsOf, idOfLink, requireFewLinks } from "./grants.ts";
 import { isOrphaned } from "./login-origin.ts";
 import type { AclReplica } from "./replica.ts";
 import { GLOBAL_MANAGEMENT } from "./rule-index.ts";
@@ -22,7 +23,6 @@ import {
   ANONYMOUS_TOKEN,
   expiryOf,
   isExpired,
-  isIdentityName,
   MAX_SECRET_LENGTH,
   makeUuid,
   requireDescription,
@@ -31,18 +31,22 @@ import {
 } from "./tokens.ts";
 import type { Draft } from "./write.ts";
 
-/** Policies and identities of one token: more belong into a policy. */
-const MAX_LINKS = 256;
-
 export class TokenRecords implements TokenAdmin {
   readonly #replica: AclReplica;
   readonly #policies: PolicyAdmin;
+  readonly #roles: RoleAdmin;
   readonly #clock: Clock;
   readonly #random: Random;
 
-  constructor(replica: AclReplica, policies: PolicyAdmin, clock: Clock, random: Random) {
+  constructor(
+    replica: AclReplica,
+    { policies, roles }: { readonly policies: PolicyAdmin; readonly roles: RoleAdmin },
+    clock: Clock,
+    random: Random,
+  ) {
     this.#replica = replica;
     this.#policies = policies;
+    this.#roles = roles;
     this.#clock = clock;
     this.#random = random;
   }
@@ -196,35 +200,15 @@ export class TokenRecords implements TokenAdmin {
   }
 
   #contentOf(request: TokenRequest) {
-    const { description, policies, serviceIdentities, nodeIdentities, local } = request;
-    const count = policies.length + serviceIdentities.length + nodeIdentities.length;
-    if (count > MAX_LINKS)
-      throw malformed(
-        `Invalid Token: it has ${count} policies and identities, at most ${MAX_LINKS} are allowed`,
-      );
+    const { description, roles = [], local } = request;
+    requireFewLinks("Token", request, roles.length);
     requireDescription("Token", description);
-    for (const identity of serviceIdentities) requireServiceIdentity(identity, local);
-    for (const identity of nodeIdentities) requireNodeIdentity(identity);
     return {
       description,
-      policies: [...new Set(policies.map((link) => this.#policyIdOf(link)))],
-      serviceIdentities: lastOfEach(serviceIdentities, ({ serviceName }) => serviceName),
-      nodeIdentities: lastOfEach(
-        nodeIdentities,
-        ({ nodeName, datacenter }) => `${datacenter}/${nodeName}`,
-      ),
+      ...grantsOf(request, "token", local, this.#policies),
+      roles: [...new Set(roles.map((link) => idOfLink("role", link, this.#roles)))],
       local,
     };
-  }
-
-  #policyIdOf({ id, name }: PolicyLink): string {
-    const found = id === "" ? this.#policies.getByName(name) : this.#policies.get(id);
-    if (found !== null) return found.value.id;
-    throw malformed(
-      id === ""
-        ? `No such ACL policy with name ${JSON.stringify(name)}`
-        : `No such ACL policy with ID ${JSON.stringify(id)}`,
-    );
   }
 }
 
@@ -238,38 +222,4 @@ function bootstrapRefused(resetIndex: number): DeniedError {
     "permission_denied",
     `Permission denied: ACL bootstrap no longer allowed (reset index: ${resetIndex})`,
   );
-}
-
-/** With Consul's texts (agent/consul/auth/token_writer.go), as in requireNodeIdentity. */
-function requireServiceIdentity(
-  { serviceName, datacenters }: ServiceIdentity,
-  local: boolean,
-): void {
-  const name = JSON.stringify(serviceName);
-  if (serviceName === "")
-    throw malformed("Service identity is missing the service name field on this token");
-  if (local && datacenters.length > 0)
-    throw malformed(
-      `Service identity ${name} cannot specify a list of datacenters on a local token`,
-    );
-  if (!isIdentityName(serviceName))
-    throw malformed(
-      `Service identity ${name} has an invalid name. Only lowercase alphanumeric characters, '-' and '_' are allowed`,
-    );
-}
-
-function requireNodeIdentity({ nodeName, datacenter }: NodeIdentity): void {
-  if (nodeName === "")
-    throw malformed("Node identity is missing the node name field on this token");
-  if (datacenter === "")
-    throw malformed("Node identity is missing the datacenter field on this token");
-  if (!isIdentityName(nodeName))
-    throw malformed(
-      "Node identity has an invalid name. Only lowercase alphanumeric characters, '-' and '_' are allowed",
-    );
-}
-
-/** Of the elements of one name the last. */
-function lastOfEach<T>(all: readonly T[], nameOf: (one: T) => string): T[] {
-  return [...new Map(all.map((one) => [nameOf(one), one])).values()];
 }

@@ -14,12 +14,13 @@ import {
   type Resource,
   type TokenIdentity,
 } from "../core/acl/authorizer.ts";
-import type { AclPolicy, Entry, Token } from "../core/acl/types.ts";
+import type { AclPolicy, AclRole, Entry, Grants, Token } from "../core/acl/types.ts";
 import { sha256 } from "../core/bytes.ts";
 import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { StoredToken } from "./cache.ts";
 import { unknownToken } from "./errors.ts";
+import { effectiveGrants } from "./grants.ts";
 import { isOrphaned } from "./login-origin.ts";
 import type { AclReplica } from "./replica.ts";
 import {
@@ -29,6 +30,7 @@ import {
   serviceIdentityRules,
 } from "./rule-index.ts";
 import { type Rule, readRules } from "./rules.ts";
+import { templatedRules } from "./templated-policies.ts";
 import { ANONYMOUS_TOKEN, isExpired, MAX_SECRET_LENGTH, presentedSecret } from "./tokens.ts";
 
 /** Secrets kept by their digest: several times the tokens of a large mesh. Then all are dropped. */
@@ -165,18 +167,36 @@ export class TokenResolver implements Authorizer {
     const authorization =
       before?.entry === entry && before.policyRevision === policyRevision
         ? before.authorization
-        : new TokenAuthorization(entry.value, this.#compile(entry.value), this);
+        : this.#authorization(entry.value);
     return { entry, authorization, revision, policyRevision };
   }
 
-  #compile({ policies, serviceIdentities, nodeIdentities }: Token): CompiledRules {
+  #authorization(token: Token): Authorization {
+    const grants = effectiveGrants(token, (id) => this.#roleOf(id));
+    return new TokenAuthorization(token.accessorId, grants, this.#compile(grants), this);
+  }
+
+  #roleOf(id: string): Entry<AclRole> | undefined {
+    if (this.#replica.faulty.has(`role/${id}`))
+      throw new StoreError(
+        "state_corrupt",
+        "Cannot authorize: the record of a role of this token has an invalid MAC",
+      );
+    return this.#replica.roles.get(id);
+  }
+
+  #compile(grants: Required<Grants>): CompiledRules {
+    const { policies, serviceIdentities, nodeIdentities } = grants;
+    const templated = (grants.templatedPolicies ?? []).filter(({ datacenters }) =>
+      isIn(this.datacenter, datacenters),
+    );
     const { compiled } = this.#memory;
     const { policyRevision } = this.#replica;
     if (compiled.revision !== policyRevision || compiled.rules.size >= MAX_RESOLVED) {
       compiled.revision = policyRevision;
       compiled.rules.clear();
     }
-    const links = JSON.stringify([policies, serviceIdentities, nodeIdentities]);
+    const links = JSON.stringify([policies, serviceIdentities, nodeIdentities, templated]);
     const before = compiled.rules.get(links);
     if (before !== undefined) return before;
     const rules = new CompiledRules([
@@ -187,6 +207,7 @@ export class TokenResolver implements Authorizer {
       ...nodeIdentities
         .filter(({ datacenter }) => datacenter === this.datacenter)
         .flatMap(({ nodeName }) => nodeIdentityRules(nodeName)),
+      ...templated.flatMap((policy) => readRules(templatedRules(policy))),
     ]);
     compiled.rules.set(links, rules);
     return rules;
@@ -221,7 +242,7 @@ function isIn(datacenter: string, datacenters: readonly string[]): boolean {
 class TokenAuthorization implements Authorization {
   readonly accessorId: string;
   readonly anonymous: boolean;
-  readonly #token: Pick<Token, "serviceIdentities" | "nodeIdentities">;
+  readonly #grants: Grants;
   readonly #rules: CompiledRules;
   readonly #defaultPolicy: "allow" | "deny";
   readonly #datacenter: string;
@@ -234,13 +255,14 @@ class TokenAuthorization implements Authorization {
   } | null = null;
 
   constructor(
-    token: Token,
+    accessorId: string,
+    grants: Grants,
     rules: CompiledRules,
     { defaultPolicy, datacenter }: Pick<TokenResolver, "defaultPolicy" | "datacenter">,
   ) {
-    this.accessorId = token.accessorId;
-    this.anonymous = token.accessorId === ANONYMOUS.accessorId;
-    this.#token = token;
+    this.accessorId = accessorId;
+    this.anonymous = accessorId === ANONYMOUS.accessorId;
+    this.#grants = grants;
     this.#rules = rules;
     this.#defaultPolicy = defaultPolicy;
     this.#datacenter = datacenter;
@@ -248,7 +270,14 @@ class TokenAuthorization implements Authorization {
 
   get identities(): readonly TokenIdentity[] {
     if (this.anonymous) return [];
-    const { serviceIdentities, nodeIdentities } = this.#token;
+    const { serviceIdentities, nodeIdentities } = this.#grants;
+    const templated = (template: string) =>
+      (this.#grants.templatedPolicies ?? [])
+        .filter(
+          ({ templateName, datacenters }) =>
+            templateName === template && isIn(this.#datacenter, datacenters),
+        )
+        .map(({ name }) => name);
     const services = serviceIdentities
       .filter(({ datacenters }) => isIn(this.#datacenter, datacenters))
       .map(({ serviceName }) => serviceName);
@@ -256,8 +285,14 @@ class TokenAuthorization implements Authorization {
       .filter(({ datacenter }) => datacenter === this.#datacenter)
       .map(({ nodeName }) => nodeName);
     return [
-      ...Array.from(new Set(services), (name) => ({ kind: "service", name }) as const),
-      ...Array.from(new Set(nodes), (name) => ({ kind: "node", name }) as const),
+      ...Array.from(
+        new Set([...services, ...templated("builtin/service")]),
+        (name) => ({ kind: "service", name }) as const,
+      ),
+      ...Array.from(
+        new Set([...nodes, ...templated("builtin/node")]),
+        (name) => ({ kind: "node", name }) as const,
+      ),
     ];
   }
 

@@ -28,6 +28,10 @@ export const MAX_SECRET_LENGTH = 128;
  */
 const IDENTITY_NAME = /^[a-z0-9](?:[a-z0-9_-]{0,254}[a-z0-9])?$/;
 
+/** Consul's `validPolicyName` and `validRoleName`. */
+const POLICY_NAME = /^[A-Za-z0-9_-]{1,128}$/;
+const ROLE_NAME = /^[A-Za-z0-9_-]{1,256}$/;
+
 /** Consul has no bound; a record is read by every replica. */
 export const MAX_DESCRIPTION = 4096;
 
@@ -105,6 +109,14 @@ export function isExpired(expiry: Date | null, now: Date): boolean {
 /** Whether a service or node identity can have a name. */
 export function isIdentityName(name: string): boolean {
   return IDENTITY_NAME.test(name);
+}
+
+export function isPolicyName(name: string): boolean {
+  return POLICY_NAME.test(name);
+}
+
+export function isRoleName(name: string): boolean {
+  return ROLE_NAME.test(name);
 }
 
 /** The secret of a request, the anonymous one if it has none; null if it is too long for one. */

@@ -21,7 +21,7 @@ import type { Sealer } from "../core/ports/sealer.ts";
 import { type AclKey, createAclKey, openAclKey } from "./acl-key.ts";
 import type { CaDocument } from "./ca-document.ts";
 import { type AclCache, isSameStamp, requireKey, stopReason } from "./cache.ts";
-import { type ContentKind, type Contents, encodeRecord } from "./record-codec.ts";
+import { type ContentKind, type Contents, encodeRecord, needsSchema3 } from "./record-codec.ts";
 import { ancestorsOf, changedDigest, elementOf, encodeSet, nameOf } from "./record-set.ts";
 import type { AclSync } from "./sync.ts";
 import { WriteQueue } from "./write-queue.ts";
@@ -52,7 +52,7 @@ export interface Draft<K extends ContentKind = ContentKind> {
   readonly replaces: { readonly version: number } | null;
   /** Null deletes. */
   readonly content: Contents[K] | null;
-  /** The hash of a token, the name of a policy; null for other kinds. */
+  /** The hash of a token, the name of a policy or role; null for other kinds. */
   readonly key?: string | null;
   /** Further fields for the audit log. */
   readonly detail?: AuditDetail;
@@ -96,6 +96,8 @@ export class AclWriter {
       drafts.map(nameOf).join(" "),
       details.length === 0 ? undefined : Object.assign({}, ...details),
     );
+    if (drafts.some(({ kind, content }) => needsSchema3(kind, content)))
+      await this.#raiseRecordSchema();
     await this.#queue.add(changes, key);
   }
 
@@ -155,8 +157,14 @@ export class AclWriter {
     );
   }
 
+  /** Makes sure that no replica is alive, or starts, that does not know these rights. */
+  async #raiseRecordSchema(): Promise<void> {
+    const { ca } = this.#options;
+    if (ca.recordSchema() < 3) await ca.raiseRecordSchema();
+  }
+
   async #changesOf(drafts: readonly Draft[], key: AclKey): Promise<RecordChange[]> {
-    const schema = this.#options.ca.recordSchema();
+    const schema = this.#options.ca.recordSchema() < 2 ? 1 : 2;
     const all = [...drafts, ...drafts.flatMap((draft) => this.#tombstoneOf(draft))];
     return Promise.all(
       all.map(
@@ -167,7 +175,7 @@ export class AclWriter {
             { kind, id, version: expected + 1, key: unique },
             content,
             key,
-            schema,
+            needsSchema3(kind, content) ? 3 : schema,
           );
           return { kind, id, expected, next: { key: unique, document } };
         },

@@ -91,14 +91,21 @@ export class AccessControl {
     if (!loaded || stopped !== null) return;
     const recorded = ca.require().state.access;
     const known = replica.bootstrap?.value.accessorId ?? null;
-    if (recorded !== null && (known === null || recorded.bootstrapAccessorId === known)) return;
+    // Restored records may have roles that the CA document does not know of.
+    const recordSchema = replica.roles.size > 0 ? 3 : recorded?.recordSchema;
+    if (
+      recorded !== null &&
+      (known === null || recorded.bootstrapAccessorId === known) &&
+      recorded.recordSchema === recordSchema
+    )
+      return;
     if (this.#awaitsOlderReplica()) return;
     await ca.recordAccess(async (before) => {
       if (before === null) await replica.writeSetDocument();
       const { keyId, bootstrap } = replica;
       const bootstrapAccessorId =
         bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null;
-      return keyId === null ? null : { keyId, bootstrapAccessorId };
+      return keyId === null ? null : { keyId, bootstrapAccessorId, recordSchema };
     });
   }
 

@@ -15,6 +15,7 @@ import type { Acl } from "../core/acl/ports.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
 import type { Policy } from "../core/ca/timing-and-limits.ts";
+import { NotReadyError } from "../core/errors.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
@@ -72,7 +73,19 @@ export function createReplica(parts: AclParts, onChange: () => void): AclReplica
       acl: () => ca.require().state.access,
       refresh: () => ca.refresh(),
       record: async (next) => void (await ca.recordAccess(async () => next)),
-      recordSchema: () => (ca.require().state.access === null ? 1 : 2),
+      recordSchema: () => {
+        const { access } = ca.require().state;
+        return access === null ? 1 : (access.recordSchema ?? 2);
+      },
+      raiseRecordSchema: async () => {
+        if (ca.require().state.access === null)
+          throw new NotReadyError(
+            "operation_running",
+            "Cannot write roles or templated policies yet: the leader has not recorded the ACL in the CA document; try again",
+            { retryAfterMs: 1000 },
+          );
+        await ca.recordAccess(async (before) => before && { ...before, recordSchema: 3 });
+      },
     },
     lastSeen,
     address,

@@ -10,7 +10,7 @@ import type { Certificate } from "./x509/certificate.ts";
  * The newest schema that this code reads and writes. A change of the stored form needs a new one,
  * with an upcast in the codec.
  */
-export const SCHEMA = 4;
+export const SCHEMA = 5;
 
 /**
  * Every schema that this code reads, the oldest first. An older one is still written while a
@@ -20,8 +20,9 @@ export const SCHEMA = 4;
  * - 3: and `leafIssuers` of each root, and `access`.
  * - 4: and `trustDomain`; configurations may have the fields of `FIELDS_SINCE_4`. It is written only
  *   if a state needs it, so that the version before reads every other one.
+ * - 5: and `recordSchema` of `access`; written only if a state needs it.
  */
-export const SCHEMAS = [1, 2, 3, SCHEMA] as const;
+export const SCHEMAS = [1, 2, 3, 4, SCHEMA] as const;
 
 /** The first schema with `leafIssuers` and `access`. */
 export const ACCESS_SCHEMA = 3;
@@ -85,6 +86,11 @@ export interface AccessRecord {
   readonly keyId: string;
   /** The accessor ID of the first management token; null before there was one. */
   readonly bootstrapAccessorId: string | null;
+  /**
+   * 3 once a record has rights that versions before schema 5 do not know, which they would ignore.
+   * Absent before.
+   */
+  readonly recordSchema?: 3 | undefined;
 }
 
 type RootStatus = "active" | "retired";
@@ -168,6 +174,7 @@ export function activeRecord({ config, provider }: CaState): ProviderRecord {
 /** The oldest schema that holds all of a state that must not be lost. */
 export function leastSchema(state: CaState): Schema {
   const { access, config, provider, clusterId, trustDomain } = state;
+  if (access?.recordSchema !== undefined) return 5;
   const configs = [config, ...Object.values(provider.retired)];
   if (configs.some((each) => hasFieldSince4(each.config))) return 4;
   if (trustDomain !== defaultTrustDomain(clusterId)) return 4;
@@ -182,7 +189,7 @@ export function leastSchema(state: CaState): Schema {
 export function schemaFor(state: CaState, newest: Schema): Schema | null {
   const least = leastSchema(state);
   if (newest < least) return null;
-  return newest > ACCESS_SCHEMA && least <= ACCESS_SCHEMA ? ACCESS_SCHEMA : newest;
+  return least > ACCESS_SCHEMA ? least : (Math.min(newest, ACCESS_SCHEMA) as Schema);
 }
 
 function hasFieldSince4(config: ConfigMap | null): boolean {

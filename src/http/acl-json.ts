@@ -7,15 +7,23 @@ import * as v from "valibot";
 import { formatDuration, parseDuration } from "../consul/duration.ts";
 import { decodeFailed, goKind, type Json, writeJson } from "../consul/go-json.ts";
 import * as go from "../consul/go-struct.ts";
-import type { NewTokenRequest } from "../core/acl/admin.ts";
+import type {
+  AclAdmin,
+  Link,
+  NewTokenRequest,
+  PolicyTemplate,
+  RoleRequest,
+} from "../core/acl/admin.ts";
 import type {
   AclPolicy,
+  AclRole,
   AuthMethod,
   BindingRule,
   DenylistEntry,
   Entry,
   NodeIdentity,
   ServiceIdentity,
+  TemplatedPolicy,
   Token,
 } from "../core/acl/types.ts";
 import { base64, sha256, utf8 } from "../core/bytes.ts";
@@ -41,20 +49,6 @@ const COMMON = {
   Namespace: onlyDefault("Namespace", "Namespaces"),
   Partition: onlyDefault("Partition", "Partitions"),
 };
-/** A list that must be empty. */
-const unsupported = (name: string) =>
-  go.field<null, readonly Json[]>(
-    name,
-    go.list,
-    (value) => {
-      if (value === null || value.length === 0) return null;
-      throw decodeFailed(
-        `${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`,
-      );
-    },
-    () => undefined,
-  );
-
 /** Decodes Go's map[string]string. @throws {RequestError} `request_malformed` */
 export function decodeTexts(value: go.JsonObject | null, name: string): Record<string, string> {
   const entries = Object.entries(value ?? {}).map(([key, item]) => {
@@ -108,10 +102,8 @@ function instant(value: string | null, name: string): Date | null {
   return time;
 }
 
-const policyLink = new go.Struct<{ readonly id: string; readonly name: string }>(
-  "structs.ACLTokenPolicyLink",
-  { id: go.text("ID"), name: go.text("Name") },
-);
+const link = (goName: string) =>
+  new go.Struct<Link>(goName, { id: go.text("ID"), name: go.text("Name") });
 const serviceIdentity = new go.Struct<ServiceIdentity>("structs.ACLServiceIdentity", {
   serviceName: go.text("ServiceName"),
   datacenters: go.texts("Datacenters"),
@@ -121,24 +113,48 @@ const nodeIdentity = new go.Struct<NodeIdentity>("structs.ACLNodeIdentity", {
   datacenter: go.text("Datacenter"),
 });
 
-interface TokenBody extends NewTokenRequest {
+const Variables = { Name: go.string("Name") };
+
+/** The variable `name` in an object of variables; empty if it is missing. @throws {RequestError} */
+function readVariable(value: Json): string {
+  if (value === null) return "";
+  return go.decodeStruct(Variables, value, "structs.ACLTemplatedPolicyVariables").Name ?? "";
+}
+/** A variable in an object of its own; omitted if it is empty. */
+const variables = (name: string) =>
+  go.field<string, go.JsonObject>(name, go.map, readVariable, (value) =>
+    value === "" ? undefined : { Name: value },
+  );
+
+const templatedPolicy = new go.Struct<TemplatedPolicy>(
+  "structs.ACLTemplatedPolicy",
+  {
+    templateName: go.text("TemplateName"),
+    name: variables("TemplateVariables"),
+    datacenters: go.texts("Datacenters"),
+  },
+  { TemplateID: go.string("TemplateID") },
+);
+
+const identities = {
+  serviceIdentities: go.structs("ServiceIdentities", serviceIdentity),
+  nodeIdentities: go.structs("NodeIdentities", nodeIdentity),
+  templatedPolicies: go.structs("TemplatedPolicies", templatedPolicy),
+};
+
+interface TokenBody extends Required<NewTokenRequest> {
   readonly authMethod: string | null;
-  readonly roles: null;
-  readonly templatedPolicies: null;
 }
 
 const token = new go.Struct<TokenBody>(
   "structs.ACLToken",
   {
-    // Decoded first: of several faults, these are reported only after those of Go.
-    roles: unsupported("Roles"),
-    templatedPolicies: unsupported("TemplatedPolicies"),
     accessorId: go.textOrNull("AccessorID"),
     secret: go.textOrNull("SecretID"),
     description: go.text("Description"),
-    policies: go.structs("Policies", policyLink),
-    serviceIdentities: go.structs("ServiceIdentities", serviceIdentity),
-    nodeIdentities: go.structs("NodeIdentities", nodeIdentity),
+    policies: go.structs("Policies", link("structs.ACLTokenPolicyLink")),
+    roles: go.structs("Roles", link("structs.ACLTokenRoleLink")),
+    ...identities,
     local: go.field("Local", go.bool, (value) => value ?? false, go.same),
     // Only a login sets it.
     authMethod: go.field<string | null, string>("AuthMethod", go.string, () => null, go.omitEmpty),
@@ -169,6 +185,22 @@ const policy = new go.Struct<AclPolicy>(
     description: go.text("Description"),
     rules: go.text("Rules"),
     datacenters: go.texts("Datacenters"),
+  },
+  COMMON,
+);
+
+interface RoleBody extends Required<RoleRequest> {
+  readonly id: string;
+}
+
+const role = new go.Struct<RoleBody>(
+  "structs.ACLRole",
+  {
+    id: go.text("ID"),
+    name: go.text("Name"),
+    description: go.text("Description"),
+    policies: go.structs("Policies", link("structs.ACLRolePolicyLink")),
+    ...identities,
   },
   COMMON,
 );
@@ -221,15 +253,24 @@ const bindingRule = new go.Struct<BindingRule>(
     selector: go.text("Selector"),
     bindType: go.oneOf(
       "BindType",
-      ["service", "node"],
-      "Invalid Binding Rule: BindType must be service or node",
+      ["service", "node", "role", "policy", "templated-policy"],
+      "Invalid Binding Rule: BindType must be service, node, role, policy or templated-policy",
     ),
     bindName: go.text("BindName"),
+    bindVariable: go.field<string | undefined, go.JsonObject>(
+      "BindVars",
+      go.map,
+      (value) => readVariable(value) || undefined,
+      (value) => (value === undefined ? undefined : { Name: value }),
+    ),
   },
-  { BindVars: go.any(), ...COMMON },
+  COMMON,
 );
 
 export const decodeToken = (body: Json): NewTokenRequest => token.decode(body);
+export const decodeRole = (body: Json): RoleBody => role.decode(body);
+/** The body of a preview: the variables of a templated policy. @throws {RequestError} */
+export const decodeVariables = (body: Json): string => readVariable(body);
 export const decodePolicy = (body: Json): AclPolicy => policy.decode(body);
 export const decodeMethod = (body: Json): AuthMethod => authMethod.decode(body);
 export const decodeRule = (body: Json): BindingRule => bindingRule.decode(body);
@@ -240,24 +281,30 @@ const indexes = ({ createIndex, modifyIndex }: Entry<unknown>) => ({
 });
 const hash = (content: Json) => base64(sha256(utf8(writeJson(content, false))));
 
-/**
- * @param nameOf the name of a policy by its id, or null.
- * @param secret shown only when the token is made, and to its holder.
- */
-export function tokenJson(
-  entry: Entry<Token>,
-  nameOf: (id: string) => string | null,
-  secret = "<hidden>",
-): go.JsonObject {
+/** What finds the names of linked policies and roles. */
+type Names = Pick<AclAdmin, "policies" | "roles">;
+
+/** Links to policies: of a deleted one without a name, which shows that it grants nothing. */
+function policyLinks(ids: readonly string[], { policies }: Names): Link[] {
+  return ids.map((id) => ({ id, name: policies.get(id)?.value.name ?? "" }));
+}
+
+/** @param secret shown only when the token is made, and to its holder. */
+export function tokenJson(entry: Entry<Token>, names: Names, secret = "<hidden>"): go.JsonObject {
   const { value } = entry;
-  const policies = value.policies.map((id) => ({ id, name: nameOf(id) ?? "" }));
+  const policies = policyLinks(value.policies, names);
+  // Consul: links to deleted roles are left out.
+  const roles = (value.roles ?? []).flatMap((id) => {
+    const linked = names.roles.get(id);
+    return linked === null ? [] : [{ id, name: linked.value.name }];
+  });
   const { AccessorID, SecretID, ...content } = token.encode({
     ...value,
     secret,
     policies,
     expirationTtlMs: null,
-    roles: null,
-    templatedPolicies: null,
+    roles,
+    templatedPolicies: value.templatedPolicies ?? [],
   });
   return {
     ...indexes(entry),
@@ -267,6 +314,21 @@ export function tokenJson(
     CreateTime: value.createTime.toISOString(),
     Hash: hash(content),
   };
+}
+
+export function roleJson(entry: Entry<AclRole>, names: Names): Json {
+  const { value } = entry;
+  const { ID, ...content } = role.encode({
+    ...value,
+    policies: policyLinks(value.policies, names).filter(({ name }) => name !== ""),
+    templatedPolicies: value.templatedPolicies ?? [],
+  });
+  return { ID: value.id, ...content, Hash: hash(content), ...indexes(entry) };
+}
+
+/** One of Consul's builtin templated policies. */
+export function templateJson({ name, description, schema, template }: PolicyTemplate): Json {
+  return { TemplateName: name, Schema: schema, Template: template, Description: description };
 }
 
 /** @param full with the rules, which lists leave out. */

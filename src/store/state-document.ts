@@ -78,11 +78,11 @@ const leafIssuer = v.strictObject({
   leavesUntil: v.nullable(instant),
 });
 
+const accessEntries = { keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) };
+
 const Body3 = v.strictObject({
   ...Body2.entries,
-  access: v.nullable(
-    v.strictObject({ keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) }),
-  ),
+  access: v.nullable(v.strictObject(accessEntries)),
   roots: v.array(
     v.pipe(
       v.strictObject({ ...rootEntries, leafIssuers: v.array(leafIssuer) }),
@@ -93,6 +93,11 @@ const Body3 = v.strictObject({
 
 /** Besides, configurations may have fields that versions before do not know. */
 const Body4 = v.strictObject({ ...Body3.entries, trustDomain: v.optional(v.string()) });
+
+const Body5 = v.strictObject({
+  ...Body4.entries,
+  access: v.nullable(v.strictObject({ ...accessEntries, recordSchema: v.optional(v.literal(3)) })),
+});
 
 type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider"> & {
   /** Absent: that of the cluster id. */
@@ -108,6 +113,7 @@ const upcasts = {
   2: v.pipe(Body2, v.transform(fromSchema2)),
   3: Body3,
   4: Body4,
+  5: Body5,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {

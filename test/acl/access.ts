@@ -72,6 +72,7 @@ export async function createTestAccess(
       ca: {
         clusterId: () => CLUSTER,
         recordSchema: () => options.recordSchema ?? 2,
+        raiseRecordSchema: async () => undefined,
         acl: () => trust,
         refresh: async () => undefined,
         record: async (next) => {

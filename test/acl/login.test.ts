@@ -17,7 +17,7 @@ import {
 import { KeySets } from "../../src/acl/jwks.ts";
 import { Login } from "../../src/acl/login.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
-import type { AuthMethod, BindingRule } from "../../src/core/acl/types.ts";
+import type { AclRole, AuthMethod, BindingRule } from "../../src/core/acl/types.ts";
 import { DeniedError } from "../../src/core/errors.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess, type TestAccess } from "./access.ts";
@@ -561,6 +561,71 @@ describe("Login", () => {
       assert.equal(access.replica.tokens.size, 0);
       await enter(await jwt({ jti: "j" }));
     });
+
+  it("login() gives roles, policies and templated policies by their binding rules", async () => {
+    const { access, jwt, enter } = await setup({}, {}, [
+      { bindType: "role", bindName: `${VARIABLE}-role` },
+      { bindType: "policy", bindName: `${VARIABLE}-policy` },
+      { bindType: "policy", bindName: "global-management", selector: "value.name == admin" },
+      { bindType: "templated-policy", bindName: "builtin/dns", selector: "value.name == dns" },
+      {
+        bindType: "templated-policy",
+        bindName: "builtin/service",
+        bindVariable: `${VARIABLE}-x`,
+        selector: 'value.name matches "^tasks"',
+      },
+    ]);
+    // Rules for a role and a policy that do not exist give nothing.
+    assert.match(
+      await refusal(enter(await jwt({ sub: "nobody" }))),
+      /^Permission denied: login token matches no binding rule$/,
+    );
+    const policy = await access.addPolicy('operator = "read"', { name: "tasks-policy" });
+    const id = makeUuid(systemRandom);
+    const role: AclRole = {
+      id,
+      name: "tasks-role",
+      description: "",
+      policies: [],
+      serviceIdentities: [{ serviceName: "batch", datacenters: [] }],
+      nodeIdentities: [],
+    };
+    await access.replica.write([
+      { kind: "role", id, replaces: null, content: role, key: role.name },
+    ]);
+    const { token, secret } = await enter(await jwt({ sub: "tasks" }));
+    assert.deepEqual(token.value.roles, [id]);
+    assert.deepEqual(token.value.policies, [policy.id]);
+    assert.deepEqual(token.value.templatedPolicies, [
+      { templateName: "builtin/service", name: "tasks-x", datacenters: [] },
+    ]);
+    const rights = await access.authorizer.authorize(secret);
+    for (const name of ["batch", "tasks-x"])
+      assert.equal(rights.allows("service", "write", name), true, name);
+    assert.equal(rights.allows("operator", "read"), true);
+    assert.equal(rights.allows("acl", "write"), false);
+    const admin = await enter(await jwt({ sub: "admin" }));
+    assert.deepEqual(admin.token.value.policies, ["00000000-0000-0000-0000-000000000001"]);
+    const dns = await enter(await jwt({ sub: "dns" }));
+    assert.deepEqual(dns.token.value.templatedPolicies, [
+      { templateName: "builtin/dns", name: "", datacenters: [] },
+    ]);
+    // The name gets into rules.
+    assert.match(
+      await refusal(enter(await jwt({ sub: 'tasks" { policy = "write" } acl = "write' }))),
+      /^Permission denied: login token gets a name from a binding rule that no (role|policy) can have$/,
+    );
+  });
+
+  it("login() refuses a variable of a templated policy that would change its rules", async () => {
+    const { jwt, enter } = await setup({}, {}, [
+      { bindType: "templated-policy", bindName: "builtin/service", bindVariable: VARIABLE },
+    ]);
+    assert.match(
+      await refusal(enter(await jwt({ sub: 'a" { policy = "write" } acl = "write' }))),
+      /^Permission denied: login token gets a name from a binding rule that its templated policy cannot have$/,
+    );
+  });
 
   it("login() accepts a login token once for its issuer and audience, by any auth method", async () => {
     const { access, login, jwt } = await setup();

@@ -56,6 +56,7 @@ async function startReplicas(
         refresh: async () => undefined,
         record: async () => undefined,
         recordSchema: () => 1,
+        raiseRecordSchema: async () => undefined,
       },
       lastSeen: null,
       address: "",

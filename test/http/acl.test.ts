@@ -256,7 +256,13 @@ function onStore(
         ],
         ["PUT", "/v1/acl/token", { Policies: "all" }, 400, /cannot unmarshal string/],
         ["PUT", "/v1/acl/token", { Polices: [] }, 400, /unknown field "Polices"/],
-        ["PUT", "/v1/acl/token", { Roles: [{ Name: "x" }] }, 400, /Roles are not supported/],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { Roles: [{ Name: "x" }] },
+          400,
+          /^No such ACL role with name "x"$/,
+        ],
         [
           "PUT",
           "/v1/acl/token",
@@ -613,17 +619,20 @@ describe("PUT /v1/acl/binding-rule/:id", () => {
 });
 
 describe("PUT /v1/acl/token", () => {
-  it("reports a type error before roles and templated policies, which are not supported", async () => {
+  it("reports a type error before links that do not exist", async () => {
     const test = await guarded();
-    const unsupported = (name: string) =>
-      `Request decode failed: ${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`;
     const typeError =
       "Request decode failed: json: cannot unmarshal number into Go struct field .Local of type bool";
+    const id = "json: cannot unmarshal number into Go struct field .ID of type string";
     for (const [body, fault] of [
       [{ Roles: [{ ID: "x" }], Local: 5 }, typeError],
       [{ TemplatedPolicies: [{}], Local: 5 }, typeError],
-      [{ Policies: [{ ID: 5 }], TemplatedPolicies: [{}], Roles: [{}] }, unsupported("Roles")],
-      [{ Policies: [{ ID: 5 }], TemplatedPolicies: [{}] }, unsupported("TemplatedPolicies")],
+      [{ Policies: [{ ID: 5 }], Roles: [{ ID: "x" }] }, `Request decode failed: ${id}`],
+      [{ Roles: [{ ID: "x" }] }, 'No such ACL role with ID "x"'],
+      [
+        { TemplatedPolicies: [{}] },
+        "templated policy is missing the template name field on this token",
+      ],
     ] as const)
       assert.deepEqual((await test.call("PUT", "/v1/acl/token", body)).text, fault);
     const allowed = { Description: "a", Roles: [], TemplatedPolicies: null };

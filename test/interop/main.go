@@ -218,10 +218,94 @@ func main() {
 	_, err = sign(worker, id("/ns/default/dc/dc1/svc/web"))
 	refused("a token after its logout", err, "ACL not found")
 
+	roles(manager, address, bearerOf(key), id)
+
 	leader := must[string]("leader")(nobody.Status().Leader())
 	peers := must[[]string]("peers")(nobody.Status().Peers())
 	hold("the leader is a peer", len(peers) == 1 && peers[0] == leader, peers)
 	fmt.Println("done")
+}
+
+// bearerOf makes login tokens of the auth method "ci".
+func bearerOf(key *ecdsa.PrivateKey) func(id string, more map[string]any) string {
+	return func(id string, more map[string]any) string {
+		claims := map[string]any{"aud": "meshca", "exp": time.Now().Add(time.Minute).Unix(), "iat": time.Now().Unix(), "jti": id}
+		for name, value := range more {
+			claims[name] = value
+		}
+		return jwt(key, claims)
+	}
+}
+
+// roles does what `nomad setup consul` and Terraform's consul_acl_role do, and what then follows for a leaf.
+func roles(manager *api.Client, address string, bearer func(string, map[string]any) string, id func(string) string) {
+	acl := manager.ACL()
+	policy := must[*api.ACLPolicy]("policy of a role")(first2(acl.PolicyCreate(&api.ACLPolicy{
+		Name: "nomad-tasks", Description: "ACL policy used by Nomad tasks",
+		Rules: `key_prefix "" { policy = "read" }` + "\n" + `service_prefix "nomad-" { policy = "write" }`}, nil)))
+	_, _, err := acl.RoleCreate(&api.ACLRole{Name: "no such policy", Policies: []*api.ACLLink{{Name: "nowhere"}}}, nil)
+	refused("a role with a space in its name", err, "Invalid Role: invalid Name")
+	role := must[*api.ACLRole]("role create")(first2(acl.RoleCreate(&api.ACLRole{
+		Name: "nomad-tasks", Description: "ACL role for Nomad tasks", Policies: []*api.ACLLink{{ID: policy.ID}},
+		ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "batch"}},
+		TemplatedPolicies: []*api.ACLTemplatedPolicy{{TemplateName: api.ACLTemplatedPolicyServiceName,
+			TemplateVariables: &api.ACLTemplatedPolicyVariables{Name: "cron"}}}}, nil)))
+	_, _, err = acl.RoleCreate(&api.ACLRole{Name: "nomad-tasks"}, nil)
+	refused("a second role of that name", err, "already exists")
+	read := must[*api.ACLRole]("role by name")(first2(acl.RoleReadByName("nomad-tasks", nil)))
+	hold("a role has its policy by name", read.ID == role.ID && read.Policies[0].Name == "nomad-tasks" && len(read.Hash) > 0, read)
+	hold("a role has its templated policy", read.TemplatedPolicies[0].TemplateVariables.Name == "cron", read)
+	all := must[[]*api.ACLRole]("role list")(first2(acl.RoleList(nil)))
+	hold("the list has the role", len(all) == 1 && all[0].ID == role.ID, all)
+	missing, _, err := acl.RoleRead("00000000-1111-4222-8333-444444444444", nil)
+	hold("a role that does not exist reads nil", missing == nil && err == nil, err)
+
+	token := must[*api.ACLToken]("token with a role")(first2(acl.TokenCreate(&api.ACLToken{Roles: []*api.ACLLink{{Name: "nomad-tasks"}}}, nil)))
+	hold("a token links its role", token.Roles[0].ID == role.ID, token)
+	worker := client(address, token.SecretID)
+	for _, name := range []string{"nomad-web", "batch", "cron"} {
+		must[map[string]any]("sign by a role: " + name)(sign(worker, id("/ns/default/dc/dc1/svc/"+name)))
+	}
+	_, err = sign(worker, id("/ns/default/dc/dc1/svc/web"))
+	refused("a service that no role grants", err, "lacks permission")
+
+	for _, rule := range []*api.ACLBindingRule{
+		{AuthMethod: "ci", BindType: api.BindingRuleBindTypeRole, BindName: "nomad-${value.service}", Selector: `value.service == "tasks"`},
+		{AuthMethod: "ci", BindType: api.BindingRuleBindTypeTemplatedPolicy, BindName: api.ACLTemplatedPolicyServiceName,
+			BindVars: &api.ACLTemplatedPolicyVariables{Name: "${value.service}-x"}, Selector: `value.service == "tasks"`},
+	} {
+		made := must[*api.ACLBindingRule]("binding rule create")(first2(acl.BindingRuleCreate(rule, nil)))
+		hold("a binding rule keeps its type", made.BindType == rule.BindType, made)
+	}
+	login := must[*api.ACLToken]("login with a role")(first2(acl.Login(&api.ACLLoginParams{AuthMethod: "ci",
+		BearerToken: bearer("two", map[string]any{"service": "tasks"})}, nil)))
+	hold("a login gets its role", login.Roles[0].ID == role.ID && login.TemplatedPolicies[0].TemplateVariables.Name == "tasks-x", login)
+	task := client(address, login.SecretID)
+	for _, name := range []string{"nomad-web", "tasks-x"} {
+		must[map[string]any]("sign after a login with a role: " + name)(sign(task, id("/ns/default/dc/dc1/svc/"+name)))
+	}
+
+	role.ServiceIdentities, role.TemplatedPolicies = nil, nil
+	must[*api.ACLRole]("role update")(first2(acl.RoleUpdate(role, nil)))
+	_, err = sign(worker, id("/ns/default/dc/dc1/svc/batch"))
+	refused("an identity that the role lost", err, "lacks permission")
+	if _, err = acl.RoleDelete(role.ID, nil); err != nil {
+		fail("role delete", err)
+	}
+	_, err = sign(worker, id("/ns/default/dc/dc1/svc/nomad-web"))
+	refused("a token whose role was deleted", err, "lacks permission")
+	after := must[*api.ACLToken]("token read")(first2(acl.TokenRead(token.AccessorID, nil)))
+	hold("the link is gone with its role", len(after.Roles) == 0, after)
+
+	templates := must[map[string]api.ACLTemplatedPolicyResponse]("templated policies")(first2(acl.TemplatedPolicyList(nil)))
+	hold("six templated policies", len(templates) == 6, templates)
+	dns := must[*api.ACLTemplatedPolicyResponse]("templated policy by name")(first2(acl.TemplatedPolicyReadByName(api.ACLTemplatedPolicyDNSName, nil)))
+	hold("DNS has no variables", dns.Schema == "", dns)
+	preview := must[*api.ACLPolicy]("preview")(first2(acl.TemplatedPolicyPreview(&api.ACLTemplatedPolicy{
+		TemplateName: api.ACLTemplatedPolicyNodeName, TemplateVariables: &api.ACLTemplatedPolicyVariables{Name: "n1"}}, nil)))
+	hold("a preview has the rules", strings.Contains(preview.Rules, `node "n1"`), preview)
+	_, _, err = acl.TemplatedPolicyPreview(&api.ACLTemplatedPolicy{TemplateName: api.ACLTemplatedPolicyNodeName}, nil)
+	refused("a preview without its variable", err, "name is required")
 }
 
 // first2 leaves a call's metadata out.

@@ -6,6 +6,55 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const ACCESS: readonly Mutant[] = [
   ...guardsOf(
+    "src/acl/token-resolver.ts",
+    [
+      "a role with an invalid MAC",
+      "this.#replica.faulty.has(`role/",
+      "this.#replica.faulty.has(`none/",
+      "acl/roles",
+    ],
+    [
+      "a templated policy of another datacenter",
+      "isIn(this.datacenter, datacenters),\n    );\n    const { compiled }",
+      "isIn(this.datacenter, []),\n    );\n    const { compiled }",
+      "acl/roles",
+    ],
+  ),
+  ...guardsOf("src/acl/cache.ts", [
+    "a role's change in what was compiled",
+    'if (kind === "policy" || kind === "role")',
+    'if (kind === "policy")',
+    "acl/roles",
+  ]),
+  ...guardsOf("src/acl/templated-policies.ts", [
+    "the variable of a templated policy",
+    "if (!isIdentityName(name))",
+    'if (name === "")',
+    "acl/roles",
+  ]),
+  ...guardsOf(
+    "src/acl/login.ts",
+    [
+      "the name of a role that a login gets",
+      "|| !IS_BOUND_NAME[bindType](name))",
+      ")",
+      "acl/login",
+    ],
+    ["the variable that a login gets", "      requireBound(policy);\n", "", "acl/login"],
+  ),
+  ...guardsOf("src/acl/record-codec.ts", [
+    "fields of schema 3 in older records",
+    "(schema < 3 ? ADDED_IN_3 : [])",
+    "[]",
+    "acl/roles",
+  ]),
+  ...guardsOf("src/core/state.ts", [
+    "the schema of a state with roles",
+    "if (access?.recordSchema !== undefined) return 5;",
+    "",
+    "core/ca/schemas",
+  ]),
+  ...guardsOf(
     "src/acl/denylist.ts",
     [
       "a denial of another trust domain",

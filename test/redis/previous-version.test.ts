@@ -20,6 +20,8 @@ import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 const SCHEMA_2 = "3eac74d";
 /** The last commit that knows schema 3 of the state. */
 const SCHEMA_3 = "d711ca8";
+/** The last commit that knows schema 4 of the state, and no roles. */
+const SCHEMA_4 = "7072e74";
 
 /**
  * Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone
@@ -27,13 +29,13 @@ const SCHEMA_3 = "d711ca8";
  */
 const noPrevious: string | false = (() => {
   try {
-    for (const commit of [SCHEMA_2, SCHEMA_3])
+    for (const commit of [SCHEMA_2, SCHEMA_3, SCHEMA_4])
       execFileSync("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, stdio: "ignore" });
     return false;
   } catch {
     return process.env.CI === "true"
       ? false
-      : `commits ${SCHEMA_2} and ${SCHEMA_3} are not in the history of this checkout (git fetch --unshallow)`;
+      : `commits ${SCHEMA_2}, ${SCHEMA_3} and ${SCHEMA_4} are not in the history of this checkout (git fetch --unshallow)`;
   }
 })();
 
@@ -326,6 +328,107 @@ describe("this version and one that knows schema 3 at one Redis", {
       await rotate(present);
     } finally {
       await present.stop();
+    }
+  });
+});
+
+describe("this version and one without roles at one Redis", { skip: noRedis || noPrevious }, () => {
+  let redis: RedisServer;
+  let folder: string;
+  let environment: Record<string, string>;
+  before(async () => {
+    folder = checkOut(SCHEMA_4);
+    redis = await startRedis();
+    environment = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+      MESHCA_ACL: "deny",
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
+    };
+  });
+  after(async () => {
+    await redis?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const older = () => startServer(environment, [], [process.execPath], folder);
+  const put = async ({ url }: ServerProcess, path: string, body: object) => {
+    const headers = { "X-Consul-Token": MANAGEMENT };
+    const answer = await fetch(`${url}${path}`, {
+      method: "PUT",
+      headers,
+      body: JSON.stringify(body),
+    });
+    return { status: answer.status, text: await answer.text() };
+  };
+  const document = async () => (await redis.admin.hget("{meshca}:state", "document")) ?? "";
+  const schema = async () => (JSON.parse(await document()) as { schema: number }).schema;
+  const isRecorded = async () => (await document()).includes("keyId");
+
+  it("roles wait until no live replica is older, and the older version does not start with them", async () => {
+    const servers: ServerProcess[] = [];
+    const start = async (starting: Promise<ServerProcess>) => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
+    try {
+      const present = await start(startServer(environment));
+      const previous = await start(older());
+      await until(isRecorded);
+      const service = { ServiceIdentities: [{ ServiceName: "web" }] };
+      for (const server of [present, previous])
+        assert.equal((await put(server, "/v1/acl/token", service)).status, 200);
+      assert.equal(await schema(), 3);
+      const templated = {
+        TemplatedPolicies: [
+          { TemplateName: "builtin/service", TemplateVariables: { Name: "api" } },
+        ],
+      };
+      for (const [path, body] of [
+        ["/v1/acl/role", { Name: "r", ...service }],
+        ["/v1/acl/token", templated],
+      ] as const) {
+        const early = await put(present, path, body);
+        assert.equal(early.status, 503, early.text);
+        assert.match(
+          early.text,
+          /its next state needs schema 5, and replica 127\.0\.0\.1:\d+ runs a version of meshca that reads the stored state up to schema 4; stop that replica, or start the newer version there$/,
+        );
+      }
+      const records = async () =>
+        Object.keys(await redis.admin.hgetall("{meshca}:access:records")).filter((name) =>
+          name.startsWith("role/"),
+        );
+      assert.deepEqual(await records(), []);
+      // Everything that the older version knows can still be changed.
+      assert.equal((await put(present, "/v1/acl/policy", { Name: "p" })).status, 200);
+      await present.stop();
+      const back = await start(startServer(environment));
+      await previous.stop();
+      await until(
+        async () => (await put(back, "/v1/acl/role", { Name: "r", ...service })).status === 200,
+      );
+      assert.equal(await schema(), 5);
+      assert.equal((await records()).length, 1);
+      const made = await put(back, "/v1/acl/token", { Roles: [{ Name: "r" }] });
+      assert.equal(made.status, 200, made.text);
+      const again = await runServer(environment, [], [process.execPath], folder);
+      assert.notEqual(again.code, 0);
+      assert.match(
+        again.stderr + again.stdout,
+        /it has schema 5, this version of meshca knows up to 4; start the newer version that wrote it/,
+      );
+      // A replica that starts knows the role.
+      const fresh = await start(startServer(environment));
+      const { SecretID } = JSON.parse(made.text) as Token;
+      const signed = await fetch(`${fresh.url}/v1/connect/ca/sign`, {
+        method: "PUT",
+        headers: { "X-Consul-Token": SecretID },
+        body: opensslCsr(`URI:spiffe://${fresh.trustDomain}/ns/default/dc/dc1/svc/web`).csr,
+      });
+      assert.equal(signed.status, 200, await signed.text());
+    } finally {
+      for (const server of servers) await server.stop();
     }
   });
 });

@@ -104,6 +104,14 @@ describe("codec", () => {
       await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
   });
 
+  it("refuses to write a schema whose readers would ignore roles", async () => {
+    const access = { keyId: "k1", bootstrapAccessorId: null, recordSchema: 3 } as const;
+    const state: CaState = { ...(await rotatedState()), access };
+    for (const schema of [1, 2, 3, 4] as const)
+      await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
+    assert.deepEqual((await recode({ ...state, schema: 5 })).access, access);
+  });
+
   it("refuses to write a schema whose readers do not know a field of the configuration, of a retired root's too", async () => {
     const state: CaState = { ...(await rotatedState()), schema: 4 };
     const [id = assert.fail()] = Object.keys(state.provider.retired);
@@ -151,7 +159,7 @@ describe("codec", () => {
     >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
-      /it has schema 5, this version of meshca knows up to 4/,
+      /it has schema 6, this version of meshca knows up to 5/,
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),

@@ -1,6 +1,6 @@
 /**
- * The administration port: how an operator reads and changes tokens, policies, auth methods, binding
- * rules and the denylist. Its caller has checked the permission. Reads are from memory and never
+ * The administration port: how an operator reads and changes tokens, policies, roles, auth methods,
+ * binding rules and the denylist. Its caller has checked the permission. Reads are from memory and never
  * fail. When the promise of a change resolves, this replica applies it; other replicas do within a
  * second while the store is available.
  *
@@ -12,12 +12,14 @@
 import type { Bytes } from "../bytes.ts";
 import type {
   AclPolicy,
+  AclRole,
   AuthMethod,
   BindingRule,
   DenylistEntry,
   Entry,
   NodeIdentity,
   ServiceIdentity,
+  TemplatedPolicy,
   Token,
 } from "./types.ts";
 
@@ -27,18 +29,29 @@ export interface NewToken {
   readonly secret: string;
 }
 
-/** A policy by id or, if that is empty, by name. */
-export interface PolicyLink {
+/** A policy or role by id or, if that is empty, by name. */
+export interface Link {
   readonly id: string;
   readonly name: string;
 }
 
-export interface TokenRequest {
-  readonly description: string;
-  readonly policies: readonly PolicyLink[];
+/** What a token or a role is to grant. */
+export interface GrantsRequest {
+  readonly policies: readonly Link[];
   readonly serviceIdentities: readonly ServiceIdentity[];
   readonly nodeIdentities: readonly NodeIdentity[];
+  readonly templatedPolicies?: readonly TemplatedPolicy[];
+}
+
+export interface TokenRequest extends GrantsRequest {
+  readonly description: string;
+  readonly roles?: readonly Link[];
   readonly local: boolean;
+}
+
+export interface RoleRequest extends GrantsRequest {
+  readonly name: string;
+  readonly description: string;
 }
 
 export interface NewTokenRequest extends TokenRequest {
@@ -105,6 +118,28 @@ export interface PolicyAdmin extends RecordAdmin<AclPolicy, PolicyRequest> {
   getByName(name: string): Entry<AclPolicy> | null;
 }
 
+export interface RoleAdmin extends RecordAdmin<AclRole, RoleRequest> {
+  getByName(name: string): Entry<AclRole> | null;
+}
+
+/** One of Consul's builtin templated policies. */
+export interface PolicyTemplate {
+  readonly name: string;
+  readonly description: string;
+  /** The JSON schema of its variables; empty if it has none. */
+  readonly schema: string;
+  /** The rules, with `{{.Name}}` for the variable. */
+  readonly template: string;
+}
+
+export interface TemplateAdmin {
+  list(): readonly PolicyTemplate[];
+  /** @throws {RequestError} `request_malformed` for an unknown name, as Consul */
+  get(name: string): PolicyTemplate;
+  /** The policy that a templated policy stands for. @throws {RequestError} `request_malformed` */
+  preview(templated: TemplatedPolicy): AclPolicy;
+}
+
 export interface DenylistAdmin {
   list(): readonly Entry<DenylistEntry>[];
   /**
@@ -118,6 +153,8 @@ export interface DenylistAdmin {
 export interface AclAdmin {
   readonly tokens: TokenAdmin;
   readonly policies: PolicyAdmin;
+  readonly roles: RoleAdmin;
+  readonly templates: TemplateAdmin;
   /**
    * Auth methods, by name, without their secrets. Deleting one deletes its binding rules and tokens
    * as well, as in Consul.

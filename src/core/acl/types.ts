@@ -1,5 +1,5 @@
 /**
- * The ACL's records: tokens, policies, auth methods, binding rules, denylist entries.
+ * The ACL's records: tokens, policies, roles, auth methods, binding rules, denylist entries.
  * @module
  */
 
@@ -14,14 +14,32 @@ export interface NodeIdentity {
   readonly datacenter: string;
 }
 
-/** A token without its secret, which is not stored. */
-export interface Token {
-  readonly accessorId: string;
-  readonly description: string;
+/** One of Consul's builtin policies with a variable. */
+export interface TemplatedPolicy {
+  /** `builtin/service`. */
+  readonly templateName: string;
+  /** The variable `name`; empty for a template without variables. */
+  readonly name: string;
+  /** Empty for all. */
+  readonly datacenters: readonly string[];
+}
+
+/** What tokens and roles grant. */
+export interface Grants {
   /** Ids. One of a deleted policy grants nothing. */
   readonly policies: readonly string[];
   readonly serviceIdentities: readonly ServiceIdentity[];
   readonly nodeIdentities: readonly NodeIdentity[];
+  /** Records of schema 1 and 2 lack it. */
+  readonly templatedPolicies?: readonly TemplatedPolicy[] | undefined;
+}
+
+/** A token without its secret, which is not stored. */
+export interface Token extends Grants {
+  readonly accessorId: string;
+  readonly description: string;
+  /** Ids. One of a deleted role grants nothing. Records of schema 1 and 2 lack it. */
+  readonly roles?: readonly string[] | undefined;
   readonly local: boolean;
   readonly createTime: Date;
   readonly expirationTime: Date | null;
@@ -50,6 +68,13 @@ export interface AclPolicy {
   readonly datacenters: readonly string[];
 }
 
+/** Grants under one name, which tokens link. */
+export interface AclRole extends Grants {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string;
+}
+
 export interface AuthMethod {
   readonly name: string;
   /** Random; a method that is deleted and created again has another. Records of schema 1 lack it. */
@@ -66,12 +91,18 @@ export interface AuthMethod {
   readonly config: Readonly<Record<string, unknown>>;
 }
 
+/** What a binding rule gives to a login. */
+export type BindType = "service" | "node" | "role" | "policy" | "templated-policy";
+
 export interface BindingRule {
   readonly id: string;
   readonly description: string;
   readonly authMethod: string;
-  readonly bindType: "service" | "node";
+  readonly bindType: BindType;
+  /** The name of the identity, the role, the policy, or the template. */
   readonly bindName: string;
+  /** The variable `name` of a templated policy; only with that type. */
+  readonly bindVariable?: string | undefined;
   /** Empty matches every login. */
   readonly selector: string;
 }
@@ -95,7 +126,7 @@ export interface Bootstrap {
 
 /** A deleted record, remembered for as long as its document could be put back. */
 export interface Tombstone {
-  readonly kind: "token" | "policy" | "auth-method" | "binding-rule" | "denial";
+  readonly kind: "token" | "policy" | "role" | "auth-method" | "binding-rule" | "denial";
   readonly id: string;
   /** The version of the record that was deleted. */
   readonly version: number;

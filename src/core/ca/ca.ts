@@ -317,7 +317,9 @@ export class CertificateAuthority {
       const { access } = snapshot.state;
       const next = await work(access);
       const isSame =
-        next?.keyId === access?.keyId && next?.bootstrapAccessorId === access?.bootstrapAccessorId;
+        next?.keyId === access?.keyId &&
+        next?.bootstrapAccessorId === access?.bootstrapAccessorId &&
+        next?.recordSchema === access?.recordSchema;
       if (next === null || isSame) return false;
       const state = recordAccess(snapshot.state, newCommitId(change.random), next);
       await change.commit({ kind: "record-access", snapshot: withState(snapshot, state) });

@@ -37,6 +37,7 @@ export const RECORD_KINDS = [
   "bootstrap",
   "token",
   "policy",
+  "role",
   "auth-method",
   "binding-rule",
   "denial",

@@ -1,42 +1,46 @@
 /**
- * Consul's ACL routes that create, list, read, update and delete records of one type: policies, auth
- * methods and binding rules.
+ * Consul's ACL routes that create, list, read, update and delete records of one type: policies,
+ * roles, auth methods and binding rules; and those of templated policies.
  * @module
  */
 import { decodeFailed, type Json } from "../../consul/go-json.ts";
 import type { AclAdmin, RecordAdmin } from "../../core/acl/admin.ts";
-import type { AclPolicy, AuthMethod, BindingRule, Entry } from "../../core/acl/types.ts";
+import type { AclPolicy, AclRole, AuthMethod, BindingRule, Entry } from "../../core/acl/types.ts";
 import { RequestError } from "../../core/errors.ts";
 import type { AclEndpoints } from "../acl-endpoint.ts";
 import {
   decodeMethod,
   decodePolicy,
+  decodeRole,
   decodeRule,
+  decodeVariables,
   methodJson,
   policyJson,
+  roleJson,
   ruleJson,
+  templateJson,
 } from "../acl-json.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
 
-/** A type of records, of which `T` is what a request has. */
-interface RecordType<T> {
+/** A type of records `T`, of which `R` is what a request has. */
+interface RecordType<T, R = T> {
   /** The path of one record, below /v1/acl/; the list is at the plural. */
   readonly path: string;
   /** The name of the last segment of the path. */
   readonly key: "id" | "name";
   /** What Consul's error calls the key. */
   readonly keyName: string;
-  readonly keyOf: (request: T) => string;
-  readonly decode: (body: Json) => T;
-  /** @param full null: in a list. */
-  readonly encode: (entry: Entry<T>, full: boolean) => Json;
-  readonly records: (admin: AclAdmin) => RecordAdmin<T, T>;
+  readonly keyOf: (request: R) => string;
+  readonly decode: (body: Json) => R;
+  /** @param full false: in a list. */
+  readonly encode: (entry: Entry<T>, full: boolean, admin: AclAdmin) => Json;
+  readonly records: (admin: AclAdmin) => RecordAdmin<T, R>;
   /** Checks a request for a new record. @throws {RequestError} */
-  readonly checkNew?: (request: T) => void;
+  readonly checkNew?: (request: R) => void;
   /** Whether a list has a record. */
   readonly isListed?: (record: T, call: Call) => boolean;
   /** A request to update a record, with what it may leave out. */
-  readonly complete?: (request: T, stored: T | undefined) => T;
+  readonly complete?: (request: R, stored: T | undefined) => R;
 }
 
 const POLICY: RecordType<AclPolicy> = {
@@ -49,6 +53,23 @@ const POLICY: RecordType<AclPolicy> = {
   records: ({ policies }) => policies,
   checkNew({ id }) {
     if (id !== "") throw decodeFailed("Cannot specify the ID when creating a new policy");
+  },
+};
+
+const ROLE: RecordType<AclRole, ReturnType<typeof decodeRole>> = {
+  path: "role",
+  key: "id",
+  keyName: "Role ID",
+  keyOf: ({ id }) => id,
+  decode: decodeRole,
+  encode: (entry, _full, admin) => roleJson(entry, admin),
+  records: ({ roles }) => roles,
+  checkNew({ id }) {
+    if (id !== "") throw decodeFailed("Cannot specify the ID when creating a new role");
+  },
+  isListed({ policies }, call) {
+    const policy = call.params().get("policy") ?? "";
+    return policy === "" || policies.includes(policy);
   },
 };
 
@@ -81,7 +102,7 @@ const BINDING_RULE: RecordType<BindingRule> = {
   }),
 };
 
-/** The routes of policies, auth methods and binding rules. */
+/** The routes of policies, roles, auth methods, binding rules and templated policies. */
 export function recordRoutes(acl: AclEndpoints): Route[] {
   return [
     ...crudRoutes(POLICY, acl),
@@ -90,12 +111,45 @@ export function recordRoutes(acl: AclEndpoints): Route[] {
         policyJson(found(policies.getByName(call.param("name")), "policy"), true),
       ),
     }),
+    ...crudRoutes(ROLE, acl),
+    consulRoute("/v1/acl/role/name/:name", {
+      GET: acl.read((call, admin) =>
+        roleJson(found(admin.roles.getByName(call.param("name")), "role"), admin),
+      ),
+    }),
     ...crudRoutes(AUTH_METHOD, acl),
     ...crudRoutes(BINDING_RULE, acl),
+    ...templateRoutes(acl),
   ];
 }
 
-function crudRoutes<T>(type: RecordType<T>, acl: AclEndpoints): Route[] {
+/** The routes of Consul's builtin templated policies, whose names are `builtin/NAME`. */
+function templateRoutes(acl: AclEndpoints): Route[] {
+  const nameOf = (call: Call) => `${call.param("group")}/${call.param("name")}`;
+  return [
+    consulRoute("/v1/acl/templated-policies", {
+      GET: acl.read((_call, { templates }) =>
+        Object.fromEntries(templates.list().map((each) => [each.name, templateJson(each)])),
+      ),
+    }),
+    consulRoute("/v1/acl/templated-policy/name/:group/:name", {
+      GET: acl.read((call, { templates }) => templateJson(templates.get(nameOf(call)))),
+    }),
+    consulRoute("/v1/acl/templated-policy/preview/:group/:name", {
+      POST: acl.endpoint("acl:read", async (call, { admin }) => {
+        const name = decodeVariables(await acl.optionalBody(call));
+        const value = admin.templates.preview({
+          templateName: nameOf(call),
+          name,
+          datacenters: [],
+        });
+        return policyJson({ value, version: 0, createIndex: 0, modifyIndex: 0 }, true);
+      }),
+    }),
+  ];
+}
+
+function crudRoutes<T, R>(type: RecordType<T, R>, acl: AclEndpoints): Route[] {
   const { path, key } = type;
   const plural = path.endsWith("y") ? `${path.slice(0, -1)}ies` : `${path}s`;
   return [
@@ -103,27 +157,27 @@ function crudRoutes<T>(type: RecordType<T>, acl: AclEndpoints): Route[] {
       GET: acl.read((call, admin) => {
         const records = type.records(admin).list();
         const listed = records.filter(({ value }) => type.isListed?.(value, call) ?? true);
-        return listed.map((entry) => type.encode(entry, false));
+        return listed.map((entry) => type.encode(entry, false, admin));
       }),
     }),
     consulRoute(`/v1/acl/${path}`, {
       PUT: acl.write(async (call, admin) => {
         const request = type.decode(await acl.body(call));
         type.checkNew?.(request);
-        return type.encode(await type.records(admin).create(request), true);
+        return type.encode(await type.records(admin).create(request), true, admin);
       }),
     }),
     consulRoute(`/v1/acl/${path}/:${key}`, {
       GET: acl.read((call, admin) => {
         const entry = type.records(admin).get(call.param(key));
-        return type.encode(found(entry, path.replace("-", " ")), true);
+        return type.encode(found(entry, path.replace("-", " ")), true, admin);
       }),
       PUT: acl.write(async (call, admin) => {
         const request = type.decode(await acl.body(call));
         const [id, records] = [call.param(key), type.records(admin)];
         requireSameKey(type.keyOf(request), id, type.keyName);
         const complete = type.complete?.(request, records.get(id)?.value) ?? request;
-        return type.encode(await records.update(id, complete), true);
+        return type.encode(await records.update(id, complete), true, admin);
       }),
       DELETE: acl.write(async (call, admin) => {
         await type.records(admin).delete(call.param(key));

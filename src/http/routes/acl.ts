@@ -1,6 +1,6 @@
 /**
- * Consul's ACL API: bootstrap, logins, tokens; policies, auth methods and binding rules are in
- * acl-crud.ts.
+ * Consul's ACL API: bootstrap, logins, tokens; policies, roles, auth methods, binding rules and
+ * templated policies are in acl-crud.ts.
  * @module
  */
 import * as go from "../../consul/go-struct.ts";
@@ -41,7 +41,7 @@ export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Rou
           body.BootstrapSecret || null,
           () => requireBootstrapSecret(call, options),
         );
-        return { ID: secret, ...tokenJson(token, policyName(admin), secret) };
+        return { ID: secret, ...tokenJson(token, admin, secret) };
       }, "public"),
     }),
     consulRoute("/v1/acl/login", {
@@ -55,7 +55,7 @@ export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Rou
         };
         try {
           const { token, secret } = await control.login(request, acl.beforeChange(call));
-          return tokenJson(token, policyName(control.admin), secret);
+          return tokenJson(token, control.admin, secret);
         } catch (error) {
           // The name of an unknown auth method is any text that the caller chose.
           if (control.admin.authMethods.get(authMethod) !== null)
@@ -78,32 +78,33 @@ export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Rou
 function tokenRoutes(acl: AclEndpoints): Route[] {
   return [
     consulRoute("/v1/acl/tokens", {
-      GET: acl.read((_call, admin) =>
-        admin.tokens.list().map((entry) => tokenJson(entry, policyName(admin))),
+      GET: acl.read((call, admin) =>
+        admin.tokens
+          .list()
+          .filter((entry) => isListed(entry, call))
+          .map((entry) => tokenJson(entry, admin)),
       ),
     }),
     consulRoute("/v1/acl/token/self", {
       GET: acl.endpoint("token", ({ authorized, request }, { admin }) => {
         if (authorized === null || authorized.anonymous) throw tokenUnknown();
         const entry = readToken(admin, authorized.accessorId);
-        return tokenJson(entry, policyName(admin), secretOf(request) ?? undefined);
+        return tokenJson(entry, admin, secretOf(request) ?? undefined);
       }),
     }),
     consulRoute("/v1/acl/token", {
       PUT: acl.write(async (call, admin) => {
         const { token, secret } = await admin.tokens.create(decodeToken(await acl.body(call)));
-        return tokenJson(token, policyName(admin), secret);
+        return tokenJson(token, admin, secret);
       }),
     }),
     consulRoute("/v1/acl/token/:id", {
-      GET: acl.read((call, admin) =>
-        tokenJson(readToken(admin, call.param("id")), policyName(admin)),
-      ),
+      GET: acl.read((call, admin) => tokenJson(readToken(admin, call.param("id")), admin)),
       PUT: acl.write(async (call, admin) => {
         const request = decodeToken(await acl.body(call));
         requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");
         const entry = await admin.tokens.update(call.param("id"), request);
-        return tokenJson(entry, policyName(admin));
+        return tokenJson(entry, admin);
       }),
       DELETE: acl.write(async (call, admin) => {
         await admin.tokens.delete(call.param("id"));
@@ -114,14 +115,27 @@ function tokenRoutes(acl: AclEndpoints): Route[] {
       PUT: acl.write(async (call, admin) => {
         const { description } = decodeToken(await acl.optionalBody(call));
         const { token, secret } = await admin.tokens.clone(call.param("id"), description || null);
-        return tokenJson(token, policyName(admin), secret);
+        return tokenJson(token, admin, secret);
       }),
     }),
   ];
 }
 
-/** The name of a policy by its id, or null. */
-const policyName = (admin: AclAdmin) => (id: string) => admin.policies.get(id)?.value.name ?? null;
+/** Whether a list has a token, by Consul's filters: `policy` and `role` are ids. */
+function isListed({ value }: Entry<Token>, call: Call): boolean {
+  const params = call.params();
+  const matches = (name: string, links: readonly (string | null)[]) =>
+    (params.get(name) ?? "") === "" || links.includes(params.get(name) ?? "");
+  return (
+    matches("policy", value.policies) &&
+    matches("role", value.roles ?? []) &&
+    matches("authmethod", [value.authMethod]) &&
+    matches(
+      "servicename",
+      value.serviceIdentities.map(({ serviceName }) => serviceName),
+    )
+  );
+}
 
 /** Consul's error for a missing token too. */
 const tokenUnknown = () => new DeniedError("token_unknown", "ACL not found");

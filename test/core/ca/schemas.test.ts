@@ -74,6 +74,32 @@ describe("schemas of the state", () => {
     assert.equal(ca.manager.require().active.id, backup.roots[0]?.id);
   });
 
+  it("roles are not recorded while a live replica reads no schema with them, and stay recorded", async () => {
+    const ca = await createTestCa();
+    await commitAccess(ca);
+    const raise = () =>
+      ca.manager.recordAccess(async (before) => before && { ...before, recordSchema: 3 });
+    await announce(ca, 4);
+    const before = ca.backend.document;
+    await assert.rejects(raise(), (error: unknown) => {
+      assert.ok(error instanceof NotReadyError && error.code === "replica_behind", String(error));
+      assert.match(
+        error.message,
+        /its next state needs schema 5, and replica 10\.0\.0\.2:8500 runs a version of meshca that reads the stored state up to schema 4/,
+      );
+      return true;
+    });
+    assert.equal(ca.backend.document, before);
+    await ca.manager.rotate(NOW);
+    assert.equal(ca.manager.require().state.schema, 3);
+    await announce(ca, 5);
+    assert.equal(await raise(), true);
+    assert.equal(await raise(), false);
+    await ca.manager.rotate(NOW);
+    const { schema, access } = ca.manager.require().state;
+    assert.deepEqual([schema, access], [5, { ...ACCESS, recordSchema: 3 }]);
+  });
+
   it("a trust domain of one's own is not created while a live replica reads no schema with it", async () => {
     const bootstrap = { ...DEFAULT_BOOTSTRAP, trustDomain: "mesh.example.com" };
     const ca = await createTestCa({ bootstrap, started: false });
