@@ -3,7 +3,7 @@
  * the help; this file gives a command what it works with, and turns errors into exit codes.
  * @module
  */
-import { Command as Commander, CommanderError, Option } from "commander";
+import { Command as Commander, CommanderError, type Help, Option } from "commander";
 import { nearest } from "../core/nearest.ts";
 import { normalise } from "./arguments.ts";
 import { type Call, type Command, type Entry, type Group, isGroup } from "./command.ts";
@@ -133,6 +133,24 @@ function unknownCommand(word: string, entry: Entry, called: string): string {
 
 const isHidden = (entry: Entry): boolean => !isGroup(entry) && entry.hidden === true;
 
+/** Columns of a description below which a help text is not wrapped further. */
+const MIN_WRAP = 20;
+/** Columns that a description has at least next to its flag; else it is below. */
+const MIN_BESIDE = 34;
+
+/** A flag or a command of a help text; on a narrow terminal its description is on lines below. */
+function formatHelpItem(term: string, termWidth: number, text: string, helper: Help): string {
+  const width = helper.helpWidth ?? 80;
+  if (text === "") return `  ${term}`;
+  const isBeside = width - termWidth - 4 >= MIN_BESIDE;
+  const indent = " ".repeat(isBeside ? termWidth + 4 : 6);
+  const lines = helper
+    .boxWrap(text, width - indent.length)
+    .split("\n")
+    .join(`\n${indent}`);
+  return isBeside ? `  ${term.padEnd(termWidth + 2)}${lines}` : `  ${term}\n${indent}${lines}`;
+}
+
 type Runner = (command: Command, flags: Flags, positional: readonly string[]) => Promise<void>;
 
 /** The tree as commander has it. */
@@ -143,6 +161,7 @@ function build({ program, version, terminal }: FrameOptions, run: Runner): Comma
       .helpOption("-h, --help", "this text")
       .helpCommand(false)
       .exitOverride()
+      .configureHelp({ minWidthToWrap: MIN_WRAP, formatItem: formatHelpItem })
       .configureOutput({
         writeOut: (text) => terminal.write(text),
         // Our own texts are written instead of commander's; the help of a group is not one of them.
