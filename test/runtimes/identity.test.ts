@@ -92,7 +92,9 @@ describe("replicas on every runtime at once", { skip: noRedis }, () => {
     await redis?.stop();
   });
 
-  it("a leaf that any of them signs before, during and after a rotation verifies with the roots of all others", async () => {
+  it("a leaf that any of them signs before, during and after a rotation verifies with the roots of all others", {
+    timeout: 300_000,
+  }, async () => {
     const onAll = <T>(work: (url: string) => Promise<T>): Promise<T[]> =>
       Promise.all(replicas.map(({ url }) => work(url)));
     for (const { url } of replicas) {
