@@ -17,8 +17,11 @@ export type { RequestEnvironment } from "../http/route.ts";
 export interface DataFolder {
   /** The text of a file; `make` returns the text of a file that does not exist yet. */
   readSecretFile(name: string, make: () => string): string;
-  /** A file whose text survives a restart; null if there is no data folder. */
-  persistentFile(name: string): PersistentFile | null;
+  /**
+   * A file whose text survives a restart; null if there is no data folder.
+   * @param access "public" if other users may read it. @default "private"
+   */
+  persistentFile(name: string, access?: "private" | "public"): PersistentFile | null;
 }
 
 /** Files that the operator names in settings. */

@@ -31,7 +31,8 @@ const OTHERS_OF_FOLDER = 0o027;
  * The files of meshca. The mode of a folder of an earlier version is corrected if it has only such
  * files.
  */
-const OURS = /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|tls-emergency\.pem|lost\+found$)/;
+const OURS =
+  /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|tls-emergency\.pem|tls-fingerprint|lost\+found$)/;
 
 /**
  * Prepares the data folder and the files of an embedded store, before anything is read or written.

@@ -7,6 +7,7 @@ import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import { TlsCertificates } from "../tls/certificates.ts";
+import { fingerprintFileOf } from "../tls/fingerprint-file.ts";
 import { listenTls } from "../tls/server.ts";
 import { readRegularFile } from "./regular-file.ts";
 
@@ -31,7 +32,8 @@ export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Lis
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const certificates = new TlsCertificates(tls, datacenter, readRegularFile, platform);
+    const file = fingerprintFileOf(tls, worker !== null, platform);
+    const certificates = new TlsCertificates(tls, datacenter, readRegularFile, platform, file);
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({

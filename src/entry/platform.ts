@@ -50,7 +50,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     random: systemRandom,
     log,
     readSecretFile: (name, make) => readSecretFile(join(settings.dataDir, name), make),
-    persistentFile: (name) => persistentFile(settings.dataDir, name),
+    persistentFile: (name, access) => persistentFile(settings.dataDir, name, access),
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     fileExists: existsSync,

@@ -17,7 +17,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
+import { chmod, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errorCode, fileReason } from "../config/file-errors.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";
@@ -195,8 +195,12 @@ export function readSecretFile(path: string, make: () => string): string {
   return readPrivate(path) ?? "";
 }
 
-/** A file of the data folder; null if there is no such folder. */
-export function persistentFile(folder: string, name: string): PersistentFile | null {
+/** A file of the data folder, of mode 0600, or 0644 if public; null if there is no such folder. */
+export function persistentFile(
+  folder: string,
+  name: string,
+  access: "private" | "public" = "private",
+): PersistentFile | null {
   if (lstatOf(folder)?.isDirectory() !== true) return null;
   const path = join(folder, name);
   return {
@@ -208,6 +212,8 @@ export function persistentFile(folder: string, name: string): PersistentFile | n
       const draft = `${path}.${crypto.randomUUID()}`;
       try {
         await writeFile(draft, text, { mode: 0o600, flag: "wx", flush: true });
+        // The umask of the process leaves other users nothing.
+        if (access === "public") await chmod(draft, 0o644);
         await rename(draft, path);
       } catch (error) {
         rmSync(draft, { force: true });

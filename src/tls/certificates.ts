@@ -22,6 +22,7 @@ import {
   makeFallback,
 } from "./fallback-certificate.ts";
 import { TlsFiles } from "./files.ts";
+import { FingerprintFile } from "./fingerprint-file.ts";
 import type { KeyPair } from "./key-pair.ts";
 import { OwnCertificate } from "./own-certificate.ts";
 import type { TlsServer } from "./server.ts";
@@ -44,6 +45,7 @@ export class TlsCertificates {
   readonly #platform: TlsPlatform;
   readonly #files: TlsFiles;
   readonly #fallback: FallbackCertificate | null;
+  readonly #fingerprint: FingerprintFile;
   #server: TlsServer | null = null;
   #ca: Pick<CertificateAuthority, "snapshot"> | null = null;
   #own: OwnCertificate | null = null;
@@ -61,17 +63,23 @@ export class TlsCertificates {
   #endPause: () => void = () => undefined;
   #unsubscribe: () => void = () => undefined;
 
-  /** Reads the files. @throws {ConfigError} if they cannot be used */
+  /**
+   * Reads the files.
+   * @param fingerprintFile where the fingerprint of the certificate is stored; null: only logged.
+   * @throws {ConfigError} if they cannot be used
+   */
   constructor(
     settings: TlsSettings,
     datacenter: string,
     readFile: (path: string) => string,
     platform: TlsPlatform,
+    fingerprintFile: PersistentFile | null = null,
   ) {
     const { clock, log } = platform;
     this.#settings = settings;
     this.#datacenter = datacenter;
     this.#platform = platform;
+    this.#fingerprint = new FingerprintFile(fingerprintFile, log);
     this.#files = new TlsFiles(settings, readFile, clock, log);
     this.#fallback =
       settings.source.kind === "self"
@@ -166,6 +174,7 @@ export class TlsCertificates {
       fingerprint: fingerprintOf(pair.cert),
       fallback: issued === null ? (this.#own?.reason ?? "the CA is not loaded yet") : null,
     };
+    await this.#fingerprint.show(pair.cert);
   }
 
   /** PEM of the CAs that client certificates must come from; null if none is requested. */

@@ -91,7 +91,11 @@ describe("the self-signed fallback certificate of the server", () => {
     assert.equal(tls.shown?.fallback, null);
     assert.deepEqual(
       lines.map(({ message }) => message),
-      ["Renewed the TLS certificate of this server"],
+      [
+        "The TLS certificate of this server has this SHA-256 fingerprint",
+        "Renewed the TLS certificate of this server",
+        "The TLS certificate of this server has this SHA-256 fingerprint",
+      ],
     );
   });
 
