@@ -27,7 +27,9 @@ export function describeInstalled(program: () => Program, workers: boolean): voi
       try {
         await getsLeaf(program(), server.url, join(folder, "web"));
       } finally {
-        assert.equal((await server.stop()).code, program().starter === true ? null : 0);
+        // Its output is closed once meshca has ended, also if a process between them ended before.
+        const { code } = await server.stop();
+        if (program().starter !== true) assert.equal(code, 0);
       }
     }),
   );

@@ -136,7 +136,10 @@ const RUNTIMES = {
   bun: inFolder(join(BIN, "bun"), "node_modules/meshca/bin/meshca.mjs"),
   deno: inFolder(...DENO, UNSTABLE, "--node-modules-dir=manual", "npm:meshca"),
   npx: { ...inFolder("npx", "meshca"), starter: true },
-  "bunx --bun": inFolder(join(BIN, "bun"), "x", "--bun", "--no-install", "meshca"),
+  "bunx --bun": {
+    ...inFolder(join(BIN, "bun"), "x", "--bun", "--no-install", "meshca"),
+    starter: true,
+  },
 } as const;
 
 for (const [name, program] of Object.entries(RUNTIMES))

@@ -12,7 +12,7 @@ export interface Program {
   readonly cwd: string;
   /** What replaces PATH and HOME. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** Whether it starts meshca as another process, and is ended by the signal itself. */
+  /** Whether it starts meshca as another process, so that its exit code is not meshca's. */
   readonly starter?: boolean;
 }
 
