@@ -25,7 +25,7 @@ export interface FolderWish {
   readonly owner?: string;
   readonly onChange?:
     | { readonly command: readonly string[] }
-    | { readonly signal: "HUP" | "USR2"; readonly pid_file: string };
+    | { readonly signal: "HUP"; readonly pid_file: string };
 }
 
 /** What a scenario has to work with. */

@@ -157,7 +157,17 @@ http {
   return startProgram(["nginx", "-e", "stderr", "-p", folder, "-c", file], at);
 }
 
-/** HAProxy. A USR2 to the process of `haproxy.pid`, its master, reloads it. */
+/**
+ * A script that reloads HAProxy and waits for the new worker: HAProxy loses a signal that arrives while
+ * it reloads. Before HAProxy runs it does nothing. Its argument is the pid file of the master process.
+ */
+export const HAPROXY_RELOAD = `master=$(cat "$1" 2>/dev/null) || exit 0
+worker=$(pgrep -n -P "$master")
+kill -USR2 "$master"
+while [ "$(pgrep -n -P "$master")" = "$worker" ]; do sleep 0.1; done
+`;
+
+/** HAProxy with a master process, whose number is in `haproxy.pid`. */
 export async function startHaproxy(
   folder: string,
   { combined, roots }: Pick<Credentials, "combined" | "roots">,

@@ -14,6 +14,7 @@ import {
   type Credentials,
   caddyReload,
   freeAddress,
+  HAPROXY_RELOAD,
   postgresReload,
   postgresUser,
   type RunningProgram,
@@ -219,7 +220,9 @@ const consulTemplate: Interop = {
   async start(site) {
     const files = filesIn(site.folder);
     const config = join(site.folder, "template.hcl");
-    const reload = `sh -c 'kill -USR2 $(cat ${site.folder}/haproxy.pid) 2>/dev/null || true'`;
+    const script = join(site.folder, "reload.sh");
+    writeFileSync(script, HAPROXY_RELOAD);
+    const reload = `sh ${script} ${site.folder}/haproxy.pid`;
     const template = (content: string, to: string) => `template {
   contents = ${JSON.stringify(content)}
   destination = ${JSON.stringify(to)}
@@ -305,7 +308,10 @@ const haproxyFromFiles: Interop = {
   programs: ["haproxy"],
   folders: (folder) => ({
     ...API,
-    web: { service: "web", onChange: { signal: "USR2", pid_file: join(folder, "haproxy.pid") } },
+    web: {
+      service: "web",
+      onChange: { command: ["sh", "-c", HAPROXY_RELOAD, "reload", join(folder, "haproxy.pid")] },
+    },
   }),
   async start(site) {
     const haproxy = await startHaproxy(site.folder, filesIn(site.credentials("web")));
