@@ -17,9 +17,17 @@ const slow = ci || process.env.MESHCA_SLOW === "1" ? filesIn("test/**/*.slow.ts"
 /** The part of a failure that is repeated at the end. */
 const MAX_LINES = 40;
 
+/**
+ * For a test, or a hook, that does not say how long it takes, in milliseconds: hooks cannot say it, and
+ * those of slow files build images.
+ */
+const timeoutOf = (files: readonly string[]): number =>
+  files.every((file) => file.endsWith(".slow.ts")) ? 900_000 : 60_000;
+
 /** Runs bun's test runner and counts by its last lines. */
 async function run(files: readonly string[]) {
-  const child = Bun.spawn([process.execPath, "test", "--timeout", "60000", ...files], {
+  const timeout = String(timeoutOf(files));
+  const child = Bun.spawn([process.execPath, "test", "--timeout", timeout, ...files], {
     stdout: "inherit",
     stderr: "pipe",
   });
