@@ -142,7 +142,10 @@ for (const shell of SHELLS)
         ),
         blockWith("docs/configuration.md", "PrivateKeyBits: 2048"),
       ];
-      const read = `curl -sS "http://127.0.0.1:${port}/v1/connect/ca/configuration"\n`;
+      // A file of its own: the servers log to the shell's output.
+      const answers = newFolder();
+      const answer = join(answers, "configuration.json");
+      const read = `curl -sS -o '${answer}' "http://127.0.0.1:${port}/v1/connect/ca/configuration"\n`;
       const output = await paste(shell, [...pasted, read], { port, folder: newFolder() });
       assert.match(output, /"TrustDomain"/);
       assert.match(output, /"CertPEM":/);
@@ -150,9 +153,10 @@ for (const shell of SHELLS)
       assert.match(output, /^hello$/m);
       assert.match(output, /hello URI:spiffe:\/\/\S+\.consul\/ns\/default\/dc\/dc1\/svc\/api$/m);
       assert.match(output, /"ActiveRootID"/);
-      const { Config } = JSON.parse(output.slice(output.lastIndexOf('{"Provider"'))) as {
+      const { Config } = JSON.parse(readFileSync(answer, "utf8")) as {
         Config: Record<string, unknown>;
       };
+      rmSync(answers, { recursive: true });
       assert.deepEqual(Config, {
         ...{ IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" },
         ...{ PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
