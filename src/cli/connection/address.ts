@@ -87,6 +87,24 @@ export interface ServerOptions {
   readonly stale: boolean;
 }
 
+/** The URL of a request: the server's, the path and the parameters. */
+export function urlOf(
+  { url, datacenter, stale }: ServerOptions,
+  {
+    path,
+    query = {},
+  }: { readonly path: string; readonly query?: Readonly<Record<string, string | null>> },
+): URL {
+  const found = new URL(url.href.replace(/\/+$/, "") + path);
+  const add = (name: string, value: string | null) => {
+    if (value !== null) found.searchParams.set(name, value);
+  };
+  add("dc", datacenter);
+  if (stale) add("stale", "");
+  for (const [name, value] of Object.entries(query)) add(name, value);
+  return found;
+}
+
 /** @throws {Failure} if an option is malformed, or a file cannot be read */
 export function readServerOptions(
   flags: Flags,

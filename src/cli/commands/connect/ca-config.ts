@@ -9,7 +9,7 @@ import { type Json, readWholeJson, sortKeys, writeJson } from "../../../consul/g
 import * as go from "../../../consul/go-struct.ts";
 import { ConfigError, RequestError } from "../../../core/errors.ts";
 import type { Connection } from "../../connection/connection.ts";
-import { HttpFailure } from "../../connection/connection.ts";
+import { HttpFailure } from "../../connection/failures.ts";
 import { EXIT, Failure } from "../../output.ts";
 
 /** api.CAConfig, in the order in which Go writes it. */

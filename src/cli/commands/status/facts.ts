@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import type { Connection } from "../../connection/connection.ts";
-import { HttpFailure } from "../../connection/connection.ts";
+import { HttpFailure } from "../../connection/failures.ts";
 import { Failure } from "../../output.ts";
 import { fetchConfig } from "../connect/ca-config.ts";
 import { fetchRoots, rootState } from "../connect/roots.ts";
