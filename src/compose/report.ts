@@ -80,9 +80,7 @@ export class Report {
 
 function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {
   if (fallback === null) return [];
-  return [
-    ["tls", `self-signed fallback certificate, SHA-256 fingerprint ${fingerprint}: ${fallback}`],
-  ];
+  return [["tls", `self-signed fallback certificate, fingerprint ${fingerprint}: ${fallback}`]];
 }
 
 const NAMES = { root: "root", issuer: "issuer", "server certificate": "tls" } as const;

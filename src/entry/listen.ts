@@ -32,8 +32,10 @@ export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Lis
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const file = fingerprintFileOf(tls, worker !== null, platform);
-    const certificates = new TlsCertificates(tls, datacenter, readRegularFile, platform, file);
+    const certificates = new TlsCertificates(tls, datacenter, readRegularFile, platform, {
+      file: fingerprintFileOf(platform),
+      hasWorkers: worker !== null,
+    });
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({

@@ -39,6 +39,12 @@ interface TlsPlatform {
   persistentFile(name: string): PersistentFile | null;
 }
 
+interface FingerprintOptions {
+  /** Null: the fingerprint is only logged. */
+  readonly file: PersistentFile | null;
+  readonly hasWorkers: boolean;
+}
+
 export class TlsCertificates {
   readonly #settings: TlsSettings;
   readonly #datacenter: string;
@@ -46,6 +52,7 @@ export class TlsCertificates {
   readonly #files: TlsFiles;
   readonly #fallback: FallbackCertificate | null;
   readonly #fingerprint: FingerprintFile;
+  readonly #hasWorkers: boolean;
   #server: TlsServer | null = null;
   #ca: Pick<CertificateAuthority, "snapshot"> | null = null;
   #own: OwnCertificate | null = null;
@@ -65,7 +72,8 @@ export class TlsCertificates {
 
   /**
    * Reads the files.
-   * @param fingerprintFile where the fingerprint of the certificate is stored; null: only logged.
+   * @param fingerprint where the fingerprint of the certificate is stored, and whether this process is
+   * one of several behind one port
    * @throws {ConfigError} if they cannot be used
    */
   constructor(
@@ -73,13 +81,14 @@ export class TlsCertificates {
     datacenter: string,
     readFile: (path: string) => string,
     platform: TlsPlatform,
-    fingerprintFile: PersistentFile | null = null,
+    fingerprint: FingerprintOptions = { file: null, hasWorkers: false },
   ) {
     const { clock, log } = platform;
     this.#settings = settings;
     this.#datacenter = datacenter;
     this.#platform = platform;
-    this.#fingerprint = new FingerprintFile(fingerprintFile, log);
+    this.#fingerprint = new FingerprintFile(fingerprint.file, log);
+    this.#hasWorkers = fingerprint.hasWorkers;
     this.#files = new TlsFiles(settings, readFile, clock, log);
     this.#fallback =
       settings.source.kind === "self"
@@ -174,7 +183,9 @@ export class TlsCertificates {
       fingerprint: fingerprintOf(pair.cert),
       fallback: issued === null ? (this.#own?.reason ?? "the CA is not loaded yet") : null,
     };
-    await this.#fingerprint.show(pair.cert);
+    // Workers share files and the fallback certificate, and each has its own of this CA.
+    const isShared = !this.#hasWorkers || this.#fallback === null || issued === null;
+    await this.#fingerprint.show(pair.cert, isShared);
   }
 
   /** PEM of the CAs that client certificates must come from; null if none is requested. */

@@ -5,7 +5,7 @@
  * @module
  */
 import { X509Certificate } from "node:crypto";
-import { type Bytes, utf8 } from "../core/bytes.ts";
+import { type Bytes, hex, sha256, utf8 } from "../core/bytes.ts";
 import { certificatePem } from "../core/pem.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -85,7 +85,7 @@ export class FallbackCertificate {
   async #write({ cert, key }: KeyPair): Promise<void> {
     try {
       // RFC 7468 section 2: parsers ignore text before the first block.
-      await this.#file?.write(`SHA-256 fingerprint ${fingerprintOf(cert)}\n${cert}${key}`);
+      await this.#file?.write(`Fingerprint ${fingerprintOf(cert)}\n${cert}${key}`);
     } catch (error) {
       this.#platform.log.warn(
         "Failed to write the self-signed fallback certificate to the data folder; keeping it in memory",
@@ -111,9 +111,9 @@ export class FallbackCertificate {
   }
 }
 
-/** SHA-256 over the DER of the first certificate of a PEM text, in hexadecimal with colons. */
+/** `sha256:` and the SHA-256 over the DER of the first certificate of a PEM text, in hexadecimal. */
 export function fingerprintOf(cert: string): string {
-  return new X509Certificate(cert).fingerprint256;
+  return `sha256:${hex(sha256(new Uint8Array(new X509Certificate(cert).raw)))}`;
 }
 
 /** Makes a self-signed P-256 certificate for a server's names. It is not a CA. */

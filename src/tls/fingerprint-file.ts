@@ -3,7 +3,6 @@
  * folder, so that a command on the same machine can pin the server without any trusted root.
  * @module
  */
-import type { TlsSettings } from "../config/tls.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
@@ -16,16 +15,8 @@ interface PublicFolder {
   persistentFile(name: string, access: "public"): PersistentFile | null;
 }
 
-/**
- * The file for the fingerprint, or null if none is stored: there is no data folder, or each worker
- * has its own certificate of this CA, so that no single fingerprint would pin them.
- */
-export function fingerprintFileOf(
-  { source }: TlsSettings,
-  hasWorkers: boolean,
-  folder: PublicFolder,
-): PersistentFile | null {
-  if (hasWorkers && source.kind === "self") return null;
+/** The file for the fingerprint, or null if there is no data folder. */
+export function fingerprintFileOf(folder: PublicFolder): PersistentFile | null {
   return folder.persistentFile(FINGERPRINT_FILE, "public");
 }
 
@@ -39,7 +30,7 @@ export class FingerprintFile {
   /** The reason of the last failure that was logged. */
   #reason: string | null = null;
 
-  /** @param file null if there is no data folder, or several certificates are shown at a time. */
+  /** @param file null if there is no data folder. */
   constructor(file: PersistentFile | null, log: Log) {
     this.#file = file;
     this.#log = log;
@@ -49,16 +40,18 @@ export class FingerprintFile {
    * Logs and stores the fingerprint of a certificate if it is another one than before. A failed write
    * is logged and tried again at the next call; it never rejects.
    * @param cert PEM, its first certificate counts.
+   * @param isShared false: other processes of this server show other certificates, so that this
+   * fingerprint is only logged.
    */
-  async show(cert: string): Promise<void> {
-    const pin = `sha256:${fingerprintOf(cert).replaceAll(":", "").toLowerCase()}`;
+  async show(cert: string, isShared: boolean): Promise<void> {
+    const pin = fingerprintOf(cert);
     if (pin !== this.#logged)
       this.#log.info("The TLS certificate of this server has this SHA-256 fingerprint", {
         fingerprint: pin,
-        ...(this.#file === null ? {} : { file: this.#file.name }),
+        ...(this.#file === null || !isShared ? {} : { file: this.#file.name }),
       });
     this.#logged = pin;
-    if (pin === this.#written || this.#file === null) return;
+    if (pin === this.#written || this.#file === null || !isShared) return;
     try {
       await this.#file.write(`${pin}\n`);
       this.#written = pin;

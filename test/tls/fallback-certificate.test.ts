@@ -44,7 +44,7 @@ describe("the self-signed fallback certificate of the server", () => {
   });
 
   /** TLS with a certificate of its own CA, over a real socket. */
-  async function open(ca: TestCa, folder = new Map<string, string>()) {
+  async function open(ca: TestCa, folder = new Map<string, string>(), hasWorkers = false) {
     const lines: { message: string; fields: LogFields }[] = [];
     const note = (message: string, fields: LogFields = {}) => void lines.push({ message, fields });
     const server: TlsServer = await listenTls({
@@ -68,6 +68,7 @@ describe("the self-signed fallback certificate of the server", () => {
         persistentFile: keptIn(folder),
         log: { ...silentLog, info: note, warn: note, error: note },
       },
+      { file: keptIn(folder)("tls-fingerprint"), hasWorkers },
     );
     await tls.open(server);
     const stopping = new AbortController();
@@ -118,8 +119,26 @@ describe("the self-signed fallback certificate of the server", () => {
     assert.equal(tls.shown?.fingerprint, fingerprintOf(text));
     assert.match(
       text,
-      new RegExp(`^SHA-256 fingerprint ${fingerprintOf(text)}\n-----BEGIN CERTIFICATE-----`),
+      new RegExp(`^Fingerprint ${fingerprintOf(text)}\n-----BEGIN CERTIFICATE-----`),
     );
+  });
+
+  it("is the only one whose fingerprint is stored if workers have certificates of their own", async () => {
+    for (const hasWorkers of [true, false]) {
+      const ca = await serverCa();
+      const { tls, lines, folder } = await open(ca, new Map(), hasWorkers);
+      const fallback = tls.shown?.fingerprint;
+      assert.equal(folder.get("tls-fingerprint"), `${fallback}\n`);
+      await tls.start(ca.manager);
+      const own = tls.shown?.fingerprint;
+      assert.notEqual(own, fallback);
+      assert.equal(folder.get("tls-fingerprint"), `${hasWorkers ? fallback : own}\n`);
+      const last = lines.findLast(({ message }) => message.startsWith("The TLS certificate of"));
+      assert.deepEqual(last?.fields, {
+        fingerprint: own,
+        ...(hasWorkers ? {} : { file: "tls-fingerprint" }),
+      });
+    }
   });
 
   it("gives way to a certificate of a new root at once, without waiting for the next timer", async () => {
@@ -273,10 +292,7 @@ describe("the self-signed fallback certificate of the server", () => {
               ({ fingerprint }) => fingerprint === fingerprintOf(pinned.ca),
             ),
           );
-          assert.ok(
-            ready.body.includes(`SHA-256 fingerprint ${fingerprintOf(pinned.ca)}`),
-            ready.body,
-          );
+          assert.ok(ready.body.includes(`fingerprint ${fingerprintOf(pinned.ca)}`), ready.body);
           const response = await fetch(`${server.url}/v1/connect/ca/rotate`, {
             method: "PUT",
             body: JSON.stringify({ ForceWithoutCrossSigning: true }),

@@ -103,8 +103,8 @@ describe("the fingerprint of the server's TLS certificate", () => {
       { ...silentLog, info: note, warn: note },
     );
     const { cert } = selfSigned("one");
-    await shown.show(cert);
-    await shown.show(cert);
+    await shown.show(cert, true);
+    await shown.show(cert, true);
     const warning =
       "Failed to write the fingerprint of the TLS certificate to the data folder; will retry, and TLS is served";
     assert.deepEqual(
@@ -113,8 +113,8 @@ describe("the fingerprint of the server's TLS certificate", () => {
     );
     assert.equal(lines[1]?.fields.reason, "the disk is full");
     fails = false;
-    await shown.show(cert);
-    await shown.show(cert);
+    await shown.show(cert, true);
+    await shown.show(cert, true);
     assert.deepEqual(written, [`${String(lines[0]?.fields.fingerprint)}\n`]);
     assert.equal(lines.length, 2);
   });
