@@ -12,7 +12,7 @@ import { type Files, readServerOptions } from "./connection/address.ts";
 import { Connection } from "./connection/connection.ts";
 import { type Flag, Flags } from "./flags.ts";
 import { describeFailure, EXIT, exitCode } from "./output.ts";
-import { endWithReader, type Terminal } from "./terminal.ts";
+import { outliveReader, type Terminal } from "./terminal.ts";
 
 export interface FrameOptions {
   readonly program: Group;
@@ -247,7 +247,7 @@ async function runCommand(command: Command, run: Run): Promise<number> {
       if (!flags.on("yes")) await terminal.confirm(question);
     },
   };
-  if (command.serves !== true) endWithReader();
+  if (command.serves === true) outliveReader();
   try {
     return await command.run(call);
   } catch (error) {

@@ -6,7 +6,9 @@ import { VERSION } from "../version.ts";
 import { FILES } from "./files.ts";
 import { runProgram } from "./frame.ts";
 import { PROGRAM } from "./program.ts";
-import { Terminal } from "./terminal.ts";
+import { endWithReader, Terminal } from "./terminal.ts";
+
+endWithReader();
 
 process.exitCode = await runProgram(process.argv.slice(2), {
   program: PROGRAM,

@@ -140,11 +140,29 @@ export class Terminal {
   }
 }
 
+type StreamError = Error & { readonly code?: string };
+
+const endProcess = (error: StreamError): void => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+};
+
+const goOn = (error: StreamError): void => {
+  if (error.code !== "EPIPE") throw error;
+};
+
 /** From now on a reader that closes the pipe of the output ends this process quietly. */
 export function endWithReader(): void {
-  for (const stream of [process.stdout, process.stderr])
-    stream.on("error", (error: Error & { readonly code?: string }) => {
-      if (error.code !== "EPIPE") throw error;
-      process.exit(0);
-    });
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", endProcess);
+}
+
+/**
+ * From now on this process goes on if the reader of its output closes the pipe, for a server whose
+ * log collector is restarted: the lines are lost.
+ */
+export function outliveReader(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.off("error", endProcess);
+    stream.on("error", goOn);
+  }
 }

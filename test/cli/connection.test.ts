@@ -8,7 +8,12 @@ import { X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttp, request } from "node:http";
 import { createServer, type ServerOptions } from "node:https";
-import type { AddressInfo, Server } from "node:net";
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Server,
+} from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -107,6 +112,12 @@ describe("readServerOptions()", () => {
       "--server-pin must be sha256: and 64 hexadecimal digits",
     ],
     [{ "server-pin": `sha1:${HEX}` }, {}, 64, "--server-pin must be sha256:"],
+    [
+      { "server-pin": `sha256:${HEX}`, "http-addr": "ca.example:8500" },
+      {},
+      64,
+      "--server-pin needs an address with https://, since http://ca.example:8500 shows no certificate",
+    ],
     [{}, { CONSUL_HTTP_SSL_VERIFY: "maybe" }, 78, "CONSUL_HTTP_SSL_VERIFY must be true or false"],
   ] as const)
     it(`refuses ${JSON.stringify({ ...flags, ...environment })}`, () => {
@@ -123,8 +134,33 @@ describe("readServerOptions()", () => {
 
   it("reads a pin with colons, in any case", () => {
     const colons = HEX.match(/../g)?.join(":").toUpperCase() ?? "";
-    assert.equal(read({ "server-pin": `sha256:${colons}` }).pin, HEX);
+    for (const address of ["https://ca.example", "unix:///run/meshca.sock"])
+      assert.equal(read({ "server-pin": `sha256:${colons}`, "http-addr": address }).pin, HEX);
   });
+});
+
+describe("a server without TLS on another machine", () => {
+  const ADDRESS = "http://ca.localhost:1";
+  for (const [name, command, environment, expected] of [
+    ["a token", GET, { CONSUL_HTTP_TOKEN: "planted-token" }, "the token"],
+    ["a body", ["sign", "-service", "web", "-"], {}, "the request"],
+    ["neither", GET, {}, null],
+  ] as const)
+    it(
+      `is ${expected === null ? "called without a warning" : "warned of"} if the request has ${name}`,
+      OPTIONS,
+      async () => {
+        const { stderr } = await meshca(
+          command,
+          { CONSUL_HTTP_ADDR: ADDRESS, ...environment },
+          "CSR",
+        );
+        const warning = `Warning: ${expected} is sent to ${ADDRESS} without TLS, and can be read on the way; use https://`;
+        if (expected === null) assert.doesNotMatch(stderr, /Warning/);
+        else assert.equal(stderr.split("\n")[0], warning);
+        assert.doesNotMatch(stderr, /planted-token/);
+      },
+    );
 });
 
 describe("a server with a certificate of its own CA", () => {
@@ -259,6 +295,44 @@ describe("any other server with TLS", () => {
       } finally {
         server.close();
         rmSync(folder, { recursive: true, force: true });
+      }
+    },
+  );
+
+  it(
+    "gets no token if it shows another certificate than at the comparison with the pin",
+    OPTIONS,
+    async () => {
+      const seen: string[] = [];
+      const pinned = selfSigned("pinned");
+      const servers = [pinned, selfSigned("other")].map((made) =>
+        createServer(made, ({ headers }, response) => {
+          seen.push(String(headers["x-consul-token"]));
+          response.end("{}");
+        }),
+      );
+      const [first, next] = await Promise.all(servers.map(listening));
+      // The first connection is the one of the comparison.
+      let connections = 0;
+      const proxy = createTcpServer((client) => {
+        connections += 1;
+        const target = connectTcp((connections === 1 ? first : next)?.port ?? 0, "127.0.0.1");
+        for (const socket of [client, target]) socket.on("error", () => undefined);
+        client.pipe(target).pipe(client);
+      });
+      const { port, close } = await listening(proxy);
+      try {
+        const { code, stderr } = await meshca(GET, {
+          CONSUL_HTTP_ADDR: `https://127.0.0.1:${port}`,
+          CONSUL_HTTP_TOKEN: "planted-token",
+          MESHCA_SERVER_PIN: sha256(pinned.cert),
+        });
+        assert.equal(code, 69);
+        assert.match(stderr, /has another certificate than the pinned one/);
+        assert.deepEqual(seen, []);
+        assert.ok(connections > 1);
+      } finally {
+        for (const end of [close, first?.close, next?.close]) end?.();
       }
     },
   );

@@ -3,27 +3,74 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { linesOf, makeDataDir, startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
+import { freePort, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { meshca, meshcaOnTerminal } from "./run.ts";
 
 const OPTIONS = { timeout: 120_000 };
 
+/** In bash: descriptor 3 is a pipe whose reader has closed it already. */
+const CLOSED_PIPE = "exec 3> >(exec true); wait $!";
+
 describe("the frame of commands", () => {
   for (const name of ["bun", "node", "deno"] as const)
     it(`ends quietly when its reader closes the pipe, on ${name}`, OPTIONS, () => {
       const command = name === "deno" ? COMMANDS.deno("/tmp") : COMMANDS[name]();
-      const run = `${command.join(" ")} src/cli/main.ts completion bash`;
-      const { stderr } = spawnSync("bash", ["-c", `${run} | true`], {
+      for (const args of ["completion bash", "sign --help", "serve -h", "--version"]) {
+        const run = `${command.join(" ")} src/cli/main.ts ${args}`;
+        const { stderr } = spawnSync("bash", ["-c", `${CLOSED_PIPE}; ${run} >&3`], {
+          cwd: ROOT,
+          encoding: "utf8",
+        });
+        assert.equal(stderr, "", args);
+      }
+    });
+
+  for (const name of ["bun", "node", "deno"] as const)
+    it(`serves on when the reader of its log closes the pipe, on ${name}`, OPTIONS, async () => {
+      const dataDir = makeDataDir();
+      const command = name === "deno" ? COMMANDS.deno(dataDir) : COMMANDS[name]();
+      const port = await freePort();
+      const run = `exec ${command.join(" ")} src/cli/main.ts serve`;
+      const server = spawn("bash", ["-c", `${CLOSED_PIPE}; ${run} >&3`], {
         cwd: ROOT,
-        encoding: "utf8",
+        env: {
+          ...process.env,
+          MESHCA_DATA_DIR: dataDir,
+          MESHCA_LISTEN: `127.0.0.1:${port}`,
+        },
+        stdio: ["ignore", "ignore", "pipe"],
       });
-      assert.equal(stderr, "");
+      let stderr = "";
+      server.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
+        stderr += chunk;
+      });
+      const ended = new Promise<number | null>((resolve) =>
+        server.once("close", (code) => resolve(code)),
+      );
+      try {
+        const ask = (path: string, method = "GET") =>
+          fetch(`http://127.0.0.1:${port}${path}`, { method }).then(
+            ({ status }) => status,
+            () => 0,
+          );
+        await until(async () => (await ask("/readyz")) === 200);
+        // Each rotation writes a line.
+        for (let i = 0; i < 3; i++) assert.equal(await ask("/v1/connect/ca/rotate", "PUT"), 200);
+        assert.equal(await ask("/readyz"), 200);
+        server.kill("SIGTERM");
+        assert.deepEqual([await ended, stderr], [0, ""]);
+      } finally {
+        server.kill("SIGKILL");
+        await ended;
+        rmSync(dataDir, { recursive: true, force: true });
+      }
     });
 
   it("names the nearest command of a group, and the nearest flag", OPTIONS, async () => {

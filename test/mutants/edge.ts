@@ -242,4 +242,46 @@ export const EDGE: readonly Mutant[] = [
       "entry/data-platform",
     ],
   ),
+  ...guardsOf(
+    "src/cli/connection/exchange.ts",
+    [
+      "the pin at the connection that sends",
+      "if (leafPin !== null && hex(sha256(leaf)) !== leafPin)",
+      'if (leafPin === "")',
+      "cli/connection",
+    ],
+    [
+      "the verification of a server that a command calls",
+      "rejectUnauthorized: verification.verify && verification.leafPin === null",
+      "rejectUnauthorized: false",
+      "cli/connection",
+    ],
+  ),
+  ...guardsOf(
+    "src/cli/connection/verification.ts",
+    [
+      "the pin of a command's server",
+      "if (hex(sha256(leaf)) === pin) return [{ ...SYSTEM, leafPin: pin }];",
+      "return [{ ...SYSTEM, verify: false }];",
+      "cli/connection",
+    ],
+    [
+      "the pin of a published root",
+      "(await publishedRoots(options)).find((der) => hex(sha256(der)) === pin)",
+      "(await publishedRoots(options))[0]",
+      "cli/connection",
+    ],
+  ),
+  ...guardsOf("src/cli/connection/address.ts", [
+    "a pin for a server without TLS",
+    'if (pin !== null && server.socketPath === null && server.url.protocol === "http:")',
+    'if (pin === "")',
+    "cli/connection",
+  ]),
+  ...guardsOf("src/tls/certificates.ts", [
+    "the stored fingerprint of one worker's certificate",
+    "const isShared = !this.#hasWorkers || this.#fallback === null || issued === null;",
+    "const isShared = true;",
+    "tls/fallback-certificate",
+  ]),
 ];

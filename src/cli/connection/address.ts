@@ -119,8 +119,15 @@ export function readServerOptions(
   const address = given("http-addr") ?? DEFAULT_ADDRESS;
   const caFile = given("ca-file");
   const caPath = given("ca-path");
+  const pin = readPin(given("server-pin"));
+  const server = readAddress(address, ssl);
+  if (pin !== null && server.socketPath === null && server.url.protocol === "http:")
+    throw new Failure(
+      EXIT.usage,
+      `--server-pin needs an address with https://, since ${server.name} shows no certificate`,
+    );
   return {
-    ...readAddress(address, ssl),
+    ...server,
     token: readToken(flags, environment, files),
     anchorsPem:
       caFile !== null
@@ -130,7 +137,7 @@ export function readServerOptions(
           : null,
     client: readClient(given("client-cert"), given("client-key"), files),
     serverName: given("tls-server-name"),
-    pin: readPin(given("server-pin")),
+    pin,
     verify: readSwitch("HTTP_SSL_VERIFY", environment) ?? true,
     datacenter: flags.text("datacenter"),
     stale: flags.on("stale"),

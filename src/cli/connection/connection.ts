@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { ClientError } from "../../client/errors.ts";
+import { isLoopback } from "../../client/server-address.ts";
 import { TransportError } from "../../client/transport.ts";
 import type { Failure } from "../output.ts";
 import { type ServerOptions, urlOf } from "./address.ts";
@@ -61,9 +62,9 @@ export class Connection {
    * @throws {Failure} if there is no answer of HTTP
    */
   async send(request: ServerRequest): Promise<Answer> {
-    this.#warnOfPlain();
     const { token, socketPath, serverName, client } = this.#options;
     const { body = null } = request;
+    this.#warnOfPlain(body !== null);
     const isJson = body !== null && typeof body !== "string";
     const full: Omit<Exchange, "verification"> = {
       ...{ url: urlOf(this.#options, request), socketPath, serverName, client },
@@ -154,15 +155,17 @@ export class Connection {
     return this.#ways;
   }
 
-  #warnOfPlain(): void {
+  #warnOfPlain(hasBody: boolean): void {
     const { url, socketPath, token, verify, pin } = this.#options;
     if (this.#warned || socketPath !== null) return;
-    this.#warned = true;
-    const isHere = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-    if (url.protocol === "http:" && !isHere && token !== null)
+    if (url.protocol === "http:") {
+      if (isLoopback(url) || (token === null && !hasBody)) return;
+      const what = token === null ? "the request" : "the token";
       this.#warn(
-        `Warning: the token is sent to ${this.name} without TLS, and can be read on the way; use https://`,
+        `Warning: ${what} is sent to ${this.name} without TLS, and can be read on the way; use https://`,
       );
+    }
+    this.#warned = true;
     if (url.protocol === "https:" && !verify && pin === null)
       this.#warn(
         `Warning: the certificate of ${this.name} is not verified (HTTP_SSL_VERIFY=false); use --ca-file or --server-pin`,
