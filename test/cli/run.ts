@@ -3,6 +3,7 @@
  * @module
  */
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { ROOT } from "../fixtures/root.ts";
 
 export interface Ran {
@@ -18,16 +19,22 @@ const environmentOf = (environment: Environment) => {
   return { PATH, HOME, ...environment };
 };
 
-/** With pipes. @param input of its standard input @param command the runtime with its flags */
+const MAIN = join(ROOT, "src/cli/main.ts");
+
+/**
+ * With pipes. @param input of its standard input @param command the runtime with its flags
+ * @param cwd the folder in which it runs
+ */
 export function meshca(
   args: readonly string[],
   environment: Environment = {},
   input = "",
   command: readonly string[] = [process.execPath],
+  cwd: string = ROOT,
 ): Promise<Ran> {
   const [program = "", ...flags] = command;
-  const child = spawn(program, [...flags, "src/cli/main.ts", ...args], {
-    cwd: ROOT,
+  const child = spawn(program, [...flags, MAIN, ...args], {
+    cwd,
     env: environmentOf(environment),
   });
   let [stdout, stderr] = ["", ""];
@@ -44,6 +51,8 @@ export function meshca(
 }
 
 export interface OnTerminal {
+  /** The folder in which it runs. @default that of the project */
+  readonly cwd?: string;
   /** @default 80 */
   readonly columns?: number;
   /** What is typed once the screen has this text often enough, in turn. @default once */
@@ -54,9 +63,9 @@ export interface OnTerminal {
 export function meshcaOnTerminal(
   args: readonly string[],
   environment: Environment = {},
-  { columns = 80, type = [] }: OnTerminal = {},
+  { columns = 80, type = [], cwd = ROOT }: OnTerminal = {},
 ): Promise<{ readonly code: number | null; readonly screen: string }> {
-  const quoted = [process.execPath, "src/cli/main.ts", ...args]
+  const quoted = [process.execPath, MAIN, ...args]
     .map((word) => `'${word.replaceAll("'", "'\\''")}'`)
     .join(" ");
   const child = spawn(
@@ -68,7 +77,7 @@ export function meshcaOnTerminal(
       `stty cols ${columns} rows 50; exec ${quoted}`,
       "/dev/null",
     ],
-    { cwd: ROOT, env: { TERM: "xterm", ...environmentOf(environment) } },
+    { cwd, env: { TERM: "xterm", ...environmentOf(environment) } },
   );
   const pending = [...type];
   let screen = "";

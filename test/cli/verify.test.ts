@@ -71,6 +71,20 @@ describe("judge()", () => {
     assert.equal(verdict.path.length, 3);
   });
 
+  it("takes only what is its own issuer for a root", async () => {
+    const [root, middle] = (await chainOf(1)) as [Authority, Authority];
+    const leaf = await makeOdd(middle);
+    const listed = [middle.certificate, root.certificate];
+    const alone = await judge([leaf], listed, [], NOW);
+    assert.deepEqual([alone.verifies, alone.path], [false, []]);
+    assert.match(
+      alone.obstacle?.reason ?? "",
+      /^The leaf was issued by "CN=ca1", which is neither a trusted root nor in the chain$/,
+    );
+    const whole = await judge([leaf, middle.certificate], listed, [], NOW);
+    assert.deepEqual([whole.verifies, whole.path.length], [true, 3]);
+  });
+
   const HOUR = 3_600_000;
   const CASES: readonly (readonly [
     what: string,
@@ -253,6 +267,12 @@ describe("meshca verify and inspect", () => {
       assert.match(
         verified.stdout,
         /^The leaf verifies:\n {2}spiffe:\/\/\S+\/svc\/web\n {4}spiffe:\/\/\S+\n$/,
+      );
+      assert.equal(meshca(folder, "verify", "web.pem", "--roots", server.url).code, 0);
+      const rootless = meshca(folder, "verify", "web.pem", "--roots", "web.pem");
+      assert.deepEqual(
+        [rootless.code, rootless.stderr],
+        [65, "web.pem has no root: no certificate that is its own issuer\n"],
       );
       const shown = meshca(folder, "inspect", "web.pem");
       assert.equal(shown.code, 0);

@@ -2,9 +2,11 @@
  * `meshca verify`: whether a leaf verifies under roots, and if not, at which certificate and why.
  * @module
  */
+
 import { ClientError } from "../../client/errors.ts";
 import { findTrustPath } from "../../client/spiffe/path.ts";
 import { svidId } from "../../client/spiffe/verify-peer.ts";
+import { equal } from "../../core/bytes.ts";
 import { RequestError } from "../../core/errors.ts";
 import { parseSpiffeId } from "../../core/spiffe/id.ts";
 import type { Certificate } from "../../core/x509/certificate.ts";
@@ -14,7 +16,7 @@ import { explain, type Obstacle } from "../inspect/explain.ts";
 import { certificatesOf } from "../inspect/material.ts";
 import { subjectText } from "../inspect/texts.ts";
 import { VERIFIERS, type Verifier, verifierFaults, verifierOf } from "../inspect/verifiers.ts";
-import { EXIT, usage } from "../output.ts";
+import { EXIT, Failure, usage } from "../output.ts";
 
 export interface Verdict {
   readonly verifies: boolean;
@@ -36,7 +38,7 @@ export const verify: Command = {
   flags: [
     {
       ...{ name: "roots", value: "FILE", file: true },
-      help: "roots in PEM, or the URL of a listing such as http://127.0.0.1:8500/v1/connect/ca/roots",
+      help: "roots in PEM, or the URL of a server such as http://127.0.0.1:8500",
     },
     {
       ...{ name: "like", value: "VERIFIER", many: true },
@@ -48,7 +50,7 @@ export const verify: Command = {
   ...{ json: true, files: true },
   async run({ flags, args: [path = ""], print }) {
     const from = flags.text("roots");
-    if (from === null) throw usage("--roots is missing: a file in PEM, or the URL of a listing");
+    if (from === null) throw usage("--roots is missing: a file in PEM, or the URL of a server");
     const verifiers = flags.all("like").map((name) => {
       const found = verifierOf(name);
       if (found === null)
@@ -58,13 +60,19 @@ export const verify: Command = {
       return found;
     });
     const [sent, roots] = [await certificatesOf(path), await certificatesOf(from)];
+    if (!roots.some(({ issuer, subject }) => equal(issuer, subject)))
+      throw new Failure(EXIT.data, `${from} has no root: no certificate that is its own issuer`);
     const verdict = await judge(sent, roots, verifiers, processClock.now());
     print(verdict, verdictText);
     return verdict.verifies && verdict.faults.length === 0 ? 0 : EXIT.data;
   },
 };
 
-/** @param sent what a peer sends, the leaf first */
+/**
+ * @param sent what a peer sends, the leaf first
+ * @param anchors of a file or a listing: its self-issued CAs are the roots. Others are ignored, as
+ * a verifier of TLS has only what the peer sends.
+ */
 export async function judge(
   sent: readonly Certificate[],
   anchors: readonly Certificate[],
@@ -72,8 +80,7 @@ export async function judge(
   now: Date,
 ): Promise<Verdict> {
   const [leaf, ...intermediates] = sent as [Certificate, ...Certificate[]];
-  // Roots, and of a listing the intermediates, are told apart by who signed them.
-  const roots = anchors.filter(({ isCa }) => isCa);
+  const roots = anchors.filter(({ isCa, issuer, subject }) => isCa && equal(issuer, subject));
   const path = await findTrustPath(leaf, intermediates, roots, now);
   const identity = identityOf(leaf);
   return {

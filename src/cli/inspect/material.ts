@@ -17,6 +17,8 @@ import { EXIT, Failure } from "../output.ts";
 /** Octets of a file or response: ten times the largest roots listing. */
 const MAX_BYTES = 1024 * 1024;
 const TIMEOUT_MS = 10_000;
+/** Consul's roots listing. */
+const ROOTS_PATH = "/v1/connect/ca/roots";
 
 /** Something that was found, and where. */
 export type Found =
@@ -96,8 +98,11 @@ const Listing = v.looseObject({
 async function readUrl(target: string): Promise<readonly Found[]> {
   if (!URL.canParse(target))
     throw new Failure(EXIT.usage, `${JSON.stringify(target)} is not a URL`);
-  const { status, body } = await answerOf(new URL(target));
-  if (status !== 200) throw new Failure(EXIT.unavailable, `${target} answered ${status}`);
+  const url = new URL(target);
+  // The address of a server is enough.
+  if (url.pathname === "/") url.pathname = ROOTS_PATH;
+  const { status, body } = await answerOf(url);
+  if (status !== 200) throw new Failure(EXIT.unavailable, `${url.href} answered ${status}`);
   const listing = v.safeParse(v.pipe(v.string(), v.parseJson(), Listing), body);
   if (!listing.success) return readText(body, target);
   const all = await Promise.all(
