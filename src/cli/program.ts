@@ -15,6 +15,7 @@ import { deny } from "./commands/deny.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { inspect } from "./commands/inspect.ts";
 import { kek } from "./commands/kek.ts";
+import { recover } from "./commands/recover.ts";
 import { serve } from "./commands/serve-command.ts";
 import { status } from "./commands/status.ts";
 import { tls } from "./commands/tls.ts";
@@ -39,6 +40,7 @@ export const PROGRAM: Group = {
     kek,
     backup,
     conflict,
+    recover,
     // Files.
     tls,
     inspect,

@@ -278,6 +278,43 @@ export const EDGE: readonly Mutant[] = [
     'if (pin === "")',
     "cli/connection",
   ]),
+  ...guardsOf(
+    "src/cli/recover/server.ts",
+    [
+      "the key of the CA to a server without TLS",
+      "if (!isLoopback(url))",
+      "if (socketPath !== null)",
+      "cli/recover",
+    ],
+    [
+      "the key of the CA to a server that is not verified",
+      "if (!verify)",
+      "if (socketPath !== null)",
+      "cli/recover",
+    ],
+    [
+      "the fingerprint in the data folder as the pin",
+      "options: { ...options, pin: found.pin },",
+      "options: { ...options, verify: false },",
+      "cli/recover",
+    ],
+  ),
+  ...guardsOf(
+    "src/cli/commands/recover.ts",
+    ["the deletion of the key that was taken", "deleteKeyFile(root.files.key);", "", "cli/recover"],
+    [
+      "a valid root that a recovery would replace",
+      "if (isHealthy(situation) && !isForced)",
+      "if (isHealthy(situation) && isForced)",
+      "cli/recover",
+    ],
+  ),
+  ...guardsOf("src/cli/recover/root-files.ts", [
+    "the mode of the key file of a recovery",
+    "text: keyPem, mode: 0o600",
+    "text: keyPem, mode: 0o644",
+    "cli/recover",
+  ]),
   ...guardsOf("src/tls/certificates.ts", [
     "the stored fingerprint of one worker's certificate",
     "const isShared = !this.#hasWorkers || this.#fallback === null || issued === null;",

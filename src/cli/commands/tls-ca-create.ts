@@ -121,7 +121,8 @@ function permittedOf(flags: Flags, domain: string): string[] | null {
   return [...more, domain, "localhost"];
 }
 
-function keySpecOf(flags: Flags): CaKeySpec {
+/** The key that -key-type and -key-bits describe. @throws {Failure} */
+export function keySpecOf(flags: Flags): CaKeySpec {
   const type = flags.text("key-type") ?? "ec";
   const bits = Number(flags.text("key-bits") ?? (type === "rsa" ? 2048 : 256));
   if (type === "ec" && (bits === 256 || bits === 384 || bits === 521)) return { type, bits };
