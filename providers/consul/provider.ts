@@ -29,8 +29,8 @@ import {
   generateCaKey,
   signingUri,
 } from "../../src/core/x509/authority.ts";
+import { readCaRequest } from "../../src/core/x509/ca-request.ts";
 import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
-import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import {
   caHash,

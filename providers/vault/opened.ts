@@ -16,8 +16,8 @@ import type {
 } from "../../src/core/ports/provider.ts";
 import type { ProviderState } from "../../src/core/state.ts";
 import { signingUri } from "../../src/core/x509/authority.ts";
+import { readCaRequest } from "../../src/core/x509/ca-request.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
-import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { caHash, caScheme, keyAlgorithm, type SignatureScheme } from "../../src/core/x509/keys.ts";
 import { type LeafDraft, LeafTemplate, LOCAL_LEAF_LIMITS } from "../../src/core/x509/leaf.ts";
 import { CircuitBreaker } from "./circuit-breaker.ts";

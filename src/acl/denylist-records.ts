@@ -24,6 +24,8 @@ export interface Leaves {
   scope(): DenylistScope;
   /** The longest life of a leaf that was signed until now, in milliseconds; it can change. */
   horizonMs(): number;
+  /** Until when another datacenter's CA with a key can sign; null: none has it. In colon hex. */
+  intermediateEnd(keyId: string): Date | null;
 }
 
 export class DenylistRecords implements DenylistAdmin {
@@ -39,10 +41,9 @@ export class DenylistRecords implements DenylistAdmin {
   }
 
   list(): readonly Entry<DenylistEntry>[] {
-    const horizonMs = this.#leaves.horizonMs();
     return [...this.#replica.denylist.values()].map((entry) => ({
       ...entry,
-      value: { ...entry.value, expirationTime: expiryOf(entry.value, horizonMs) },
+      value: { ...entry.value, expirationTime: expiryOf(entry.value, this.#leaves) },
     }));
   }
 
@@ -51,8 +52,8 @@ export class DenylistRecords implements DenylistAdmin {
     requireDescription("denylist entry", request.reason, "Reason");
     const id = denylistEntryId(request.kind, value);
     const createTime = this.#clock.now();
-    const expirationTime = new Date(createTime.getTime() + this.#leaves.horizonMs());
-    const content = { ...request, id, value, createTime, expirationTime };
+    const entry = { ...request, id, value, createTime, expirationTime: createTime };
+    const content = { ...entry, expirationTime: expiryOf(entry, this.#leaves) };
     const replaces = this.#replica.denylist.get(id) ?? null;
     await this.#replica.write([
       { kind: "denial", id, replaces, content, detail: detailOf(content) },
@@ -87,19 +88,29 @@ export class DenylistRecords implements DenylistAdmin {
   expired(until: Date): Draft[] {
     const { denylist } = this.#replica;
     if (denylist.size === 0) return [];
-    const horizonMs = this.#leaves.horizonMs();
     return [...denylist.values()]
-      .filter(({ value }) => isExpired(expiryOf(value, horizonMs), until))
+      .filter(({ value }) => isExpired(expiryOf(value, this.#leaves), until))
       .map((entry) => deletionOf("denial", entry.value.id, entry));
   }
 }
 
 /**
  * When an entry expires. A root with longer leaves may be published since it was created: by a
- * restored backup, or by an operator's choice between two states.
+ * restored backup, or by an operator's choice between two states. A key for which an intermediate
+ * was signed is denied until that ends.
  */
-function expiryOf({ createTime, expirationTime }: DenylistEntry, horizonMs: number): Date {
-  return new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
+function expiryOf(
+  { kind, value, createTime, expirationTime }: DenylistEntry,
+  leaves: Leaves,
+): Date {
+  const end = kind === "key-id" ? leaves.intermediateEnd(value) : null;
+  return new Date(
+    Math.max(
+      expirationTime.getTime(),
+      createTime.getTime() + leaves.horizonMs(),
+      end?.getTime() ?? 0,
+    ),
+  );
 }
 
 function detailOf({ kind, value, reason }: DenylistEntry): AuditDetail {

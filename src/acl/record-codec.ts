@@ -19,6 +19,7 @@ import { utf8 } from "../core/bytes.ts";
 import type { RecordKind, StoredRecord } from "../core/ports/record-store.ts";
 import { instant } from "../schemas.ts";
 import type { AclKey } from "./acl-key.ts";
+import { readRules } from "./rules.ts";
 
 /** The content of each kind of record but the ACL key, which is encrypted and read first. */
 export interface Contents {
@@ -121,16 +122,22 @@ export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
 
 /**
  * Whether a record has rights that versions before schema 3 do not know: roles, templated policies,
- * and binding rules that give these or a policy.
+ * binding rules that give these or a policy, and the right to intermediates.
  */
 export function needsSchema3<K extends ContentKind>(kind: K, content: Contents[K] | null): boolean {
   if (kind === "role") return true;
   if (content === null) return false;
+  if ("rules" in content) return grantsIntermediates(content.rules);
   if ("bindType" in content) return content.bindType !== "service" && content.bindType !== "node";
   return (
     ("roles" in content && (content.roles ?? []).length > 0) ||
     ("templatedPolicies" in content && (content.templatedPolicies ?? []).length > 0)
   );
+}
+
+/** Whether rules name the resource that versions before refuse. @param rules a policy as it was checked. */
+function grantsIntermediates(rules: string): boolean {
+  return readRules(rules).some(({ resource }) => resource === "intermediate");
 }
 
 /** The fields that schema 3 adds; needsSchema3 names the records that are written with them. */

@@ -5,7 +5,7 @@
  * @module
  */
 import type { AccessLevel, Resource } from "../core/acl/authorizer.ts";
-import { DISPOSITIONS, type Disposition, NAMED, type Rule, WHOLE } from "./rules.ts";
+import { DISPOSITIONS, type Disposition, NAMED, type Rule } from "./rules.ts";
 
 /** `default`: no rule applies, and the default policy decides. */
 export type Decision = "allow" | "deny" | "default";
@@ -42,9 +42,10 @@ export class CompiledRules {
   }
 
   decide(resource: Resource, level: AccessLevel, name: string): Decision {
-    // Consul: without a rule for mesh, that for operator applies.
+    // Consul: without a rule for mesh, that for operator applies; so it does for intermediates.
+    const isOfOperator = resource === "mesh" || resource === "intermediate";
     const found =
-      this.#find(resource, name) ?? (resource === "mesh" ? this.#find("operator", "") : undefined);
+      this.#find(resource, name) ?? (isOfOperator ? this.#find("operator", "") : undefined);
     if (found === undefined) return "default";
     return found === "write" || (found === "read" && level === "read") ? "allow" : "deny";
   }
@@ -86,7 +87,8 @@ export const GLOBAL_MANAGEMENT = {
   name: "global-management",
   description: "Builtin Policy that grants unlimited access",
   rules: [
-    ...WHOLE.map((resource) => `${resource} = "write"`),
+    // Consul's resources; operator includes the other one.
+    ...(["acl", "operator", "mesh"] as const).map((resource) => `${resource} = "write"`),
     ...NAMED.map((resource) => `${resource}_prefix "" { policy = "write" }`),
     "",
   ].join("\n"),

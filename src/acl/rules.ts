@@ -26,7 +26,7 @@ export type Disposition = (typeof DISPOSITIONS)[number];
 
 /** Resources whose rules have names, and those whose rules have none. */
 export const NAMED = ["service", "node", "agent"] as const;
-export const WHOLE = ["acl", "operator", "mesh"] as const;
+export const WHOLE = ["acl", "operator", "mesh", "intermediate"] as const;
 
 export interface Rule {
   readonly resource: (typeof NAMED)[number] | (typeof WHOLE)[number];

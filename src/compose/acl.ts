@@ -13,6 +13,7 @@ import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
 import type { Acl } from "../core/acl/ports.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
+import { intermediateEnd } from "../core/ca/intermediates.ts";
 import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { NotReadyError } from "../core/errors.ts";
@@ -131,6 +132,7 @@ export function createAcl(
           datacenter,
         }),
         horizonMs: () => maxLeafLifeMs(ca.require(), policy),
+        intermediateEnd: (keyId) => intermediateEnd(ca.require().state, keyId),
       },
     });
   const admin = adminOver(replica);

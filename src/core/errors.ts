@@ -80,6 +80,7 @@ type StoreCode =
   | "store_busy"
   | "state_corrupt"
   | "schema_unknown"
+  | "datacenter_differs"
   | "state_regressed"
   | "cluster_mismatch";
 

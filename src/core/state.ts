@@ -10,7 +10,7 @@ import type { Certificate } from "./x509/certificate.ts";
  * The newest schema that this code reads and writes. A change of the stored form needs a new one,
  * with an upcast in the codec.
  */
-export const SCHEMA = 5;
+export const SCHEMA = 6;
 
 /**
  * Every schema that this code reads, the oldest first. An older one is still written while a
@@ -21,11 +21,15 @@ export const SCHEMA = 5;
  * - 4: and `trustDomain`; configurations may have the fields of `FIELDS_SINCE_4`. It is written only
  *   if a state needs it, so that the version before reads every other one.
  * - 5: and `recordSchema` of `access`; written only if a state needs it.
+ * - 6: and `datacenter`, `primary` and `intermediates`; written only if a state needs it.
  */
-export const SCHEMAS = [1, 2, 3, 4, SCHEMA] as const;
+export const SCHEMAS = [1, 2, 3, 4, 5, SCHEMA] as const;
 
 /** The first schema with `leafIssuers` and `access`. */
 export const ACCESS_SCHEMA = 3;
+
+/** The first schema with `intermediates`. */
+export const INTERMEDIATES_SCHEMA = 6;
 
 /**
  * The fields of a provider's configuration that versions before schema 4 do not know, without
@@ -41,6 +45,12 @@ export type Schema = (typeof SCHEMAS)[number];
  * replica at the store.
  */
 export const MAX_ANCESTORS = 64;
+
+/**
+ * So many unexpired intermediates of other datacenters a state records: ten datacenters that renew
+ * theirs a dozen times within the life of one.
+ */
+export const MAX_INTERMEDIATES = 128;
 
 /**
  * A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN.
@@ -134,7 +144,39 @@ export interface ProviderRecord {
   readonly state: ProviderState;
 }
 
+/** The primary datacenter as a secondary one knows it. */
+export interface FollowedPrimary {
+  readonly datacenter: string;
+  /** X-Consul-Index of the roots that this state has. */
+  readonly index: number;
+}
+
+/** A certificate that this CA issued for the CA of another datacenter, until it has expired. */
+export interface IssuedIntermediate {
+  /** In colon hex. */
+  readonly serial: string;
+  /** SHA-256 of the public key in colon hex. */
+  readonly keyId: string;
+  /** The root under which it verifies. */
+  readonly rootId: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  /** The accessor ID of the token by which it was requested; null without access control. */
+  readonly accessor: string | null;
+  /** The address of the peer that requested it, or null. */
+  readonly address: string | null;
+}
+
 export interface CaState extends ClusterIdentity {
+  /**
+   * The datacenter whose state this is, by which no other one takes it; null in a deployment of one
+   * datacenter, and in schemas below 6.
+   */
+  readonly datacenter: string | null;
+  /** What this datacenter follows; null if it is the primary one. */
+  readonly primary: FollowedPrimary | null;
+  /** What was issued for the CAs of other datacenters, the latest first. */
+  readonly intermediates: readonly IssuedIntermediate[];
   /** The schema that it is stored in. */
   readonly schema: Schema;
   /**
@@ -174,6 +216,7 @@ export function activeRecord({ config, provider }: CaState): ProviderRecord {
 /** The oldest schema that holds all of a state that must not be lost. */
 export function leastSchema(state: CaState): Schema {
   const { access, config, provider, clusterId, trustDomain } = state;
+  if (state.datacenter !== null || state.intermediates.length > 0) return 6;
   if (access?.recordSchema !== undefined) return 5;
   const configs = [config, ...Object.values(provider.retired)];
   if (configs.some((each) => hasFieldSince4(each.config))) return 4;

@@ -15,6 +15,7 @@ import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
+import { intermediateRoutes } from "./routes/intermediates.ts";
 import { renewRoutes } from "./routes/renew.ts";
 import { rewrapRoutes } from "./routes/rewrap.ts";
 import { rootsRoutes } from "./routes/roots.ts";
@@ -35,6 +36,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...configurationRoutes({ ca, bodies, maxBody: maxBodyConfiguration }),
     ...signRoutes(signing),
     ...renewRoutes({ ...signing, clock: runtime.clock, readRenewalToken }),
+    ...intermediateRoutes(signing),
     ...rewrapRoutes({ ca, control, audit }),
     ...stateConflictRoutes({ ca, bodies }),
     ...backupRoutes({ ca, codec, audit, bodies, maxBody: maxBodyBackup }),

@@ -62,6 +62,7 @@ export const STATUSES: Readonly<Record<ErrorCode, ErrorResponse["status"]>> = {
   state_corrupt: 500,
   schema_unknown: 500,
   cluster_mismatch: 500,
+  datacenter_differs: 500,
   kek_unknown: 500,
   open_failed: 500,
   invariant: 500,

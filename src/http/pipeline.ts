@@ -254,7 +254,7 @@ function requireConnect({ kind, path }: Route, { connectEnabled }: ServerOptions
 /** @throws {DeniedError} `permission_denied` */
 function authorize({ access }: Endpoint, authorized: Authorization | null): void {
   if (authorized === null || !access.includes(":")) return;
-  const [resource, level] = access.split(":") as ["acl" | "operator", AccessLevel];
+  const [resource, level] = access.split(":") as ["acl" | "operator" | "intermediate", AccessLevel];
   authorized.require(resource, level);
 }
 

@@ -31,7 +31,7 @@ export type Method = "GET" | "PUT" | "POST" | "DELETE";
  * has no names.
  */
 export type AccessRule = "public" | "optional" | "token" | "identity" | Right;
-type Right = `${"acl" | "operator"}:${AccessLevel}`;
+type Right = `${"acl" | "operator"}:${AccessLevel}` | "intermediate:write";
 
 /** One authorized request, as its handler receives it. */
 export interface Call {

@@ -4,7 +4,7 @@
  * the inner one, the id of the key-encryption key that of the outer one.
  *
  * Stored text: `sealed:1:<kek id>:<encrypted data key>:<encrypted secret>`, each part base64 of a
- * 12-octet nonce and the ciphertext. A random nonce is safe here, since a data key encrypts once
+ * 12-octet nonce and the ciphertext. `sealed:2:` has the datacenter in the additional data, too. A random nonce is safe here, since a data key encrypts once
  * (NIST SP 800-38D §8.2.2).
  * @module
  */
@@ -13,25 +13,34 @@ import { SealError } from "../core/errors.ts";
 import type { SealedKeyAlgorithm, Sealer, SealPurpose } from "../core/ports/sealer.ts";
 import type { Kek, KekRing } from "./kek.ts";
 
-const PREFIX = "sealed:1:";
+/** The head of a text of each version. */
+const HEAD = /^sealed:([12]):/;
+type Version = "1" | "2";
 const NONCE = 12;
 
 interface Parts {
+  readonly version: Version;
   readonly kek: Kek;
   readonly wrapped: Bytes;
   readonly secret: Bytes;
 }
 
-/** Encrypts and decrypts with a ring of key-encryption keys. */
-export function createSealer(ring: KekRing): Sealer {
-  return new EnvelopeSealer(ring);
+/**
+ * Encrypts and decrypts with a ring of key-encryption keys.
+ * @param datacenter of a deployment with several, into which no text of another one is decrypted;
+ * null in a deployment of one datacenter. @default null
+ */
+export function createSealer(ring: KekRing, datacenter: string | null = null): Sealer {
+  return new EnvelopeSealer(ring, datacenter);
 }
 
 class EnvelopeSealer implements Sealer {
   readonly #ring: KekRing;
+  readonly #datacenter: string | null;
 
-  constructor(ring: KekRing) {
+  constructor(ring: KekRing, datacenter: string | null) {
     this.#ring = ring;
+    this.#datacenter = datacenter;
   }
 
   get keks(): readonly string[] {
@@ -40,13 +49,13 @@ class EnvelopeSealer implements Sealer {
 
   sealKey(key: CryptoKey, purpose: SealPurpose): Promise<string> {
     return this.#seal("wrapKey", (dataKey, nonce) =>
-      crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose))),
+      crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, this.#newData(purpose))),
     );
   }
 
   openKey(sealed: string, purpose: SealPurpose, type: SealedKeyAlgorithm): Promise<CryptoKey> {
-    return this.#open(sealed, purpose, "unwrapKey", (dataKey, secret) => {
-      const algorithm = gcm(secret, additionalData(purpose));
+    return this.#open(sealed, purpose, "unwrapKey", (dataKey, secret, additional) => {
+      const algorithm = gcm(secret, additional);
       const key = secret.subarray(NONCE);
       return crypto.subtle.unwrapKey("pkcs8", key, dataKey, algorithm, type, false, ["sign"]);
     });
@@ -54,13 +63,13 @@ class EnvelopeSealer implements Sealer {
 
   sealSecret(secret: Bytes, purpose: SealPurpose): Promise<string> {
     return this.#seal("encrypt", (dataKey, nonce) =>
-      crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret),
+      crypto.subtle.encrypt(gcm(nonce, this.#newData(purpose)), dataKey, secret),
     );
   }
 
   openSecret(sealed: string, purpose: SealPurpose): Promise<Bytes> {
-    return this.#open(sealed, purpose, "decrypt", async (dataKey, secret) => {
-      const algorithm = gcm(secret, additionalData(purpose));
+    return this.#open(sealed, purpose, "decrypt", async (dataKey, secret, additional) => {
+      const algorithm = gcm(secret, additional);
       return new Uint8Array(
         await crypto.subtle.decrypt(algorithm, dataKey, secret.subarray(NONCE)),
       );
@@ -68,7 +77,7 @@ class EnvelopeSealer implements Sealer {
   }
 
   kekOf(sealed: string): string | null {
-    return sealed.startsWith(PREFIX) ? (sealed.slice(PREFIX.length).split(":")[0] ?? "") : null;
+    return HEAD.test(sealed) ? (sealed.split(":")[2] ?? "") : null;
   }
 
   async rewrap(sealed: string): Promise<string> {
@@ -76,7 +85,7 @@ class EnvelopeSealer implements Sealer {
     const raw = await decryptDataKey(parts);
     const wrapped = await this.#encryptDataKey(raw);
     raw.fill(0);
-    return `${PREFIX}${wrapped}:${base64(parts.secret)}`;
+    return `sealed:${parts.version}:${wrapped}:${base64(parts.secret)}`;
   }
 
   async mac(bytes: Bytes): Promise<string> {
@@ -95,15 +104,16 @@ class EnvelopeSealer implements Sealer {
 
   /** @throws {SealError} */
   #split(sealed: string): Parts {
-    const [id = "", wrappedText = "", secretText = "", ...more] = sealed.startsWith(PREFIX)
-      ? sealed.slice(PREFIX.length).split(":")
-      : [];
+    const version = HEAD.exec(sealed)?.[1] as Version | undefined;
+    const [id = "", wrappedText = "", secretText = "", ...more] =
+      version === undefined ? [] : sealed.split(":").slice(2);
     const [wrapped, secret] = [fromBase64(wrappedText), fromBase64(secretText)];
-    if (wrapped === null || secret === null || secret.length <= NONCE || more.length > 0)
+    const isWhole = wrapped !== null && secret !== null && secret.length > NONCE;
+    if (version === undefined || !isWhole || more.length > 0)
       throw undecryptable("its stored text is malformed");
     const kek = this.#ring.get(id);
     if (kek === undefined) throw unknownKek("Cannot decrypt a stored key", id);
-    return { kek, wrapped, secret };
+    return { version, kek, wrapped, secret };
   }
 
   /** Encrypts with a new data key; `seal` uses it once. */
@@ -117,26 +127,38 @@ class EnvelopeSealer implements Sealer {
     const secret = await seal(dataKey, nonce);
     const wrapped = await this.#encryptDataKey(raw);
     raw.fill(0);
-    return `${PREFIX}${wrapped}:${base64(concat(nonce, new Uint8Array(secret)))}`;
+    const version: Version = this.#datacenter === null ? "1" : "2";
+    return `sealed:${version}:${wrapped}:${base64(concat(nonce, new Uint8Array(secret)))}`;
   }
 
   /** Decrypts with the data key; `open` takes the nonce followed by the ciphertext. */
   async #open<T>(
     sealed: string,
-    { purpose, id }: SealPurpose,
+    purpose: SealPurpose,
     usage: "unwrapKey" | "decrypt",
-    open: (dataKey: CryptoKey, secret: Bytes) => Promise<T>,
+    open: (dataKey: CryptoKey, secret: Bytes, additional: Bytes) => Promise<T>,
   ): Promise<T> {
     const parts = this.#split(sealed);
+    if (parts.version === "2" && this.#datacenter === null)
+      throw undecryptable(
+        "it was encrypted for one of several datacenters, and this server has one",
+      );
+    const additional = additionalData(purpose, parts.version === "1" ? null : this.#datacenter);
     const raw = await decryptDataKey(parts);
     try {
       const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]);
-      return await open(dataKey, parts.secret);
+      return await open(dataKey, parts.secret, additional);
     } catch {
-      throw undecryptable(`it was not encrypted as ${purpose} ${id} of this cluster`);
+      throw undecryptable(
+        `it was not encrypted as ${purpose.purpose} ${purpose.id} of this cluster${parts.version === "1" ? "" : " and datacenter"}`,
+      );
     } finally {
       raw.fill(0);
     }
+  }
+
+  #newData(purpose: SealPurpose): Bytes {
+    return additionalData(purpose, this.#datacenter);
   }
 
   async #encryptDataKey(raw: Bytes): Promise<string> {
@@ -174,6 +196,12 @@ function gcm(data: Bytes, additional: Bytes): AesGcmParams {
   return { name: "AES-GCM", iv: data.subarray(0, NONCE), additionalData: additional };
 }
 
-function additionalData({ clusterId, purpose, id }: SealPurpose): Bytes {
-  return utf8(JSON.stringify(["meshca", 1, clusterId, purpose, id]));
+function additionalData({ clusterId, purpose, id }: SealPurpose, datacenter: string | null): Bytes {
+  return utf8(
+    JSON.stringify(
+      datacenter === null
+        ? ["meshca", 1, clusterId, purpose, id]
+        : ["meshca", 2, clusterId, datacenter, purpose, id],
+    ),
+  );
 }

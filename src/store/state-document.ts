@@ -99,10 +99,30 @@ const Body5 = v.strictObject({
   access: v.nullable(v.strictObject({ ...accessEntries, recordSchema: v.optional(v.literal(3)) })),
 });
 
+const issuedIntermediate = v.strictObject({
+  serial: v.string(),
+  keyId: v.string(),
+  rootId: v.string(),
+  notBefore: instant,
+  notAfter: instant,
+  accessor: v.nullable(v.string()),
+  address: v.nullable(v.string()),
+});
+
+const Body6 = v.strictObject({
+  ...Body5.entries,
+  datacenter: v.nullable(v.string()),
+  primary: v.nullable(v.strictObject({ datacenter: v.string(), index })),
+  intermediates: v.array(issuedIntermediate),
+});
+
+type Since6 = Pick<CaState, "datacenter" | "primary" | "intermediates">;
 type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider"> & {
   /** Absent: that of the cluster id. */
   readonly trustDomain?: string | undefined;
-};
+} & Partial<Since6>;
+
+const BEFORE_6: Since6 = { datacenter: null, primary: null, intermediates: [] };
 
 /** How the body of each schema becomes a state. */
 const upcasts = {
@@ -114,6 +134,7 @@ const upcasts = {
   3: Body3,
   4: Body4,
   5: Body5,
+  6: Body6,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {
@@ -134,29 +155,55 @@ const NewerDocument = v.object({ schema: v.pipe(v.number(), v.gtValue(SCHEMA)) }
 
 type Macs = Pick<Sealer, "mac" | "verifyMac">;
 
-/** @param sealer has the MAC keys. */
-export function createCodec(sealer: Macs): Codec {
-  return new DocumentCodec(sealer);
+/**
+ * @param sealer has the MAC keys.
+ * @param datacenter the only one whose documents are read, besides those that name none, if the
+ * deployment has several; null: any. @default null
+ */
+export function createCodec(sealer: Macs, datacenter: DatacenterRole | null = null): Codec {
+  return new DocumentCodec(sealer, datacenter);
+}
+
+/** A datacenter, and whether it follows another one. */
+export interface DatacenterRole {
+  readonly name: string;
+  readonly isSecondary: boolean;
+}
+
+/** @throws {StoreError} `datacenter_differs` */
+function requireOwn({ datacenter }: CaState, { name, isSecondary }: DatacenterRole): void {
+  // A secondary never wrote a document without its name.
+  if (datacenter === name || (datacenter === null && !isSecondary)) return;
+  const of = datacenter === null ? "names no datacenter" : `is of datacenter ${datacenter}`;
+  throw new StoreError(
+    "datacenter_differs",
+    `Cannot use the stored CA state: it ${of}, and this is ${name}`,
+  );
 }
 
 class DocumentCodec implements Codec {
   readonly #sealer: Macs;
+  readonly #datacenter: DatacenterRole | null;
   /** The last document that was decoded: replicas read an unchanged one again and again. */
   #last: { readonly document: string; readonly state: CaState } | null = null;
 
-  constructor(sealer: Macs) {
+  constructor(sealer: Macs, datacenter: DatacenterRole | null) {
     this.#sealer = sealer;
+    this.#datacenter = datacenter;
   }
 
   async encode(state: CaState): Promise<string> {
     const { schema, clusterId, trustDomain, commitId, index } = state;
     const { ancestors, access, config, roots, provider } = state;
+    const { datacenter, primary, intermediates } = state;
+    const since6: Since6 = { datacenter, primary, intermediates };
     if (schema < leastSchema(state))
       throw new InvariantError(`Schema ${schema} cannot hold this state`);
     const body = JSON.stringify({
       ...(schema < 2 ? {} : { ancestors }),
       ...(schema < 3 ? {} : { access }),
       ...(schema < 4 ? {} : { trustDomain }),
+      ...(schema < 6 ? {} : since6),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
       provider,
@@ -188,7 +235,9 @@ class DocumentCodec implements Codec {
     }
     const contents: Contents = inner.output;
     const trustDomain = contents.trustDomain ?? defaultTrustDomain(clusterId);
-    const state = { ...contents, schema, clusterId, trustDomain, commitId, index };
+    const head = { schema, clusterId, trustDomain, commitId, index };
+    const state: CaState = { ...BEFORE_6, ...contents, ...head };
+    if (this.#datacenter !== null) requireOwn(state, this.#datacenter);
     this.#last = { document, state };
     return state;
   }

@@ -29,6 +29,7 @@ const HORIZON_MS = 48 * 3_600_000;
 const leaves = {
   scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
   horizonMs: () => HORIZON_MS,
+  intermediateEnd: () => null,
 };
 
 async function setup(): Promise<Setup> {

@@ -36,7 +36,7 @@ describe("records that seem to be expired", () => {
       random: systemRandom,
       keySets: { check() {} },
       reviews: { check() {} },
-      leaves: { scope: () => SCOPE, horizonMs: () => HOUR },
+      leaves: { scope: () => SCOPE, horizonMs: () => HOUR, intermediateEnd: () => null },
     });
     looks = new DeletionClock(
       { store: { now: async () => clock.now() }, looks: new MemoryLooks(), clock, providers },

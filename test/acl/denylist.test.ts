@@ -27,10 +27,11 @@ const GIVEN = "0a:1b:2c:3d:4e:5f:60:71:82:93:a4:b5:c6:d7:e8:f9:0a:1b:2c:3d";
 async function setup() {
   const access = await createTestAccess();
   const { clock } = access;
-  const life = { horizonMs: 48 * HOUR };
+  const life = { horizonMs: 48 * HOUR, intermediateEnd: () => null };
   const leaves = {
     scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
     horizonMs: () => life.horizonMs,
+    intermediateEnd: () => null,
   };
   const keySets = { check: () => undefined };
   const over = (replica: typeof access.replica) =>

@@ -35,6 +35,7 @@ async function setup(recordSchema: RecordSchema) {
   const leaves = {
     scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
     horizonMs: () => 0,
+    intermediateEnd: () => null,
   };
   const admin = new AclRecords({
     replica,

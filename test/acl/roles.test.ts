@@ -36,6 +36,7 @@ function adminOf(replica: TestAccess["replica"], { clock }: TestAccess): AclReco
   const leaves = {
     scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
     horizonMs: () => 1000,
+    intermediateEnd: () => null,
   };
   return new AclRecords({
     replica,

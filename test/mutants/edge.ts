@@ -321,4 +321,64 @@ export const EDGE: readonly Mutant[] = [
     "const isShared = true;",
     "tls/fallback-certificate",
   ]),
+  ...guardsOf(
+    "src/http/routes/intermediates.ts",
+    [
+      "the anonymous token and intermediates",
+      "if (authorized?.anonymous === true)",
+      'if (authorized?.accessorId === "")',
+      "http/intermediates",
+    ],
+    [
+      "a denied key of another datacenter",
+      "requireNotDenylisted(control.denylistEntryOf(subject));",
+      "void subject;",
+      "http/intermediates",
+    ],
+  ),
+  ...guardsOf(
+    "src/core/x509/ca-request.ts",
+    [
+      "the one name of another datacenter's CA",
+      "if (request.uri !== uri || request.dnsNames.length > 0 || request.ipAddresses.length > 0)",
+      'if (request.uri === "")',
+      "http/intermediates",
+    ],
+    [
+      "the proof of possession of another datacenter's CA",
+      "await verifyProof(request);",
+      "",
+      "http/intermediates",
+    ],
+    [
+      "the extensions of another datacenter's CA",
+      "if (odd !== undefined) throw",
+      'if (odd === "") throw',
+      "http/intermediates",
+    ],
+  ),
+  ...guardsOf("src/core/ca/intermediates.ts", [
+    "the subject of a CA of this datacenter",
+    "if (names.some(({ value }) => folded(value) === folded(commonName)))",
+    "if (names.length < 0)",
+    "http/intermediates",
+  ]),
+  ...guardsOf("src/core/ca/signer.ts", [
+    "a leaf with the key of another datacenter's CA",
+    "requireKeyOfNoDatacenter(request, snapshot);",
+    "",
+    "http/intermediates",
+  ]),
+  ...guardsOf("src/store/state-document.ts", [
+    "the state of another datacenter",
+    "if (this.#datacenter !== null) requireOwn(state, this.#datacenter);",
+    "",
+    "core/ca/schemas",
+  ]),
+  ...guardsOf("src/seal/envelope.ts", [
+    "the datacenter of an encrypted key",
+    '["meshca", 2, clusterId, datacenter, purpose, id]',
+    '["meshca", 2, clusterId, purpose, id]',
+    "seal/envelope",
+  ]),
 ];

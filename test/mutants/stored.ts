@@ -57,14 +57,14 @@ export const STORED: readonly Mutant[] = [
     "src/seal/envelope.ts",
     [
       "the purpose of an encrypted secret",
-      'JSON.stringify(["meshca", 1, clusterId, purpose, id])',
-      'JSON.stringify(["meshca", 1, clusterId])',
+      '["meshca", 1, clusterId, purpose, id]',
+      '["meshca", 1, clusterId]',
       "seal/envelope",
     ],
     [
       "the cluster that a secret is sealed for",
-      'JSON.stringify(["meshca", 1, clusterId, purpose, id])',
-      'JSON.stringify(["meshca", 1, purpose, id])',
+      '["meshca", 1, clusterId, purpose, id]',
+      '["meshca", 1, purpose, id]',
       "seal/envelope",
     ],
     [

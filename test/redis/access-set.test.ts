@@ -416,6 +416,7 @@ describe("the set document", { skip: noRedis }, () => {
     const leaves = {
       scope: () => ({ trustDomain: "x.consul", datacenter: "dc1" }),
       horizonMs: () => 60_000,
+      intermediateEnd: () => null,
     };
     const subject = {
       spiffeId: "spiffe://x.consul/ns/default/dc/dc1/svc/web",

@@ -22,6 +22,8 @@ const SCHEMA_2 = "3eac74d";
 const SCHEMA_3 = "d711ca8";
 /** The last commit that knows schema 4 of the state, and no roles. */
 const SCHEMA_4 = "7072e74";
+/** The last commit that knows schema 5 of the state, and one datacenter only. */
+const SCHEMA_5 = "82c02b7";
 
 /**
  * Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone
@@ -29,13 +31,13 @@ const SCHEMA_4 = "7072e74";
  */
 const noPrevious: string | false = (() => {
   try {
-    for (const commit of [SCHEMA_2, SCHEMA_3, SCHEMA_4])
+    for (const commit of [SCHEMA_2, SCHEMA_3, SCHEMA_4, SCHEMA_5])
       execFileSync("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, stdio: "ignore" });
     return false;
   } catch {
     return process.env.CI === "true"
       ? false
-      : `commits ${SCHEMA_2}, ${SCHEMA_3} and ${SCHEMA_4} are not in the history of this checkout (git fetch --unshallow)`;
+      : `commits ${SCHEMA_2}, ${SCHEMA_3}, ${SCHEMA_4} and ${SCHEMA_5} are not in the history of this checkout (git fetch --unshallow)`;
   }
 })();
 
@@ -429,6 +431,69 @@ describe("this version and one without roles at one Redis", { skip: noRedis || n
       assert.equal(signed.status, 200, await signed.text());
     } finally {
       for (const server of servers) await server.stop();
+    }
+  });
+});
+
+describe("this version and one that knows one datacenter at one Redis", {
+  skip: noRedis || noPrevious,
+}, () => {
+  it("an intermediate waits until no live replica is older, and the older version does not start with it", async () => {
+    const folder = checkOut(SCHEMA_5);
+    const redis = await startRedis();
+    const environment = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+    };
+    const servers: ServerProcess[] = [];
+    const start = async (starting: Promise<ServerProcess>) => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
+    const schema = async () =>
+      (
+        JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as {
+          schema: number;
+        }
+      ).schema;
+    try {
+      const present = await start(startServer(environment));
+      const previous = await start(startServer(environment, [], [process.execPath], folder));
+      const { csr } = opensslCsr(`URI:spiffe://${present.trustDomain}`, undefined, [
+        "-subj",
+        "/CN=sec-1.consul",
+      ]);
+      const ask = async () => {
+        const answer = await fetch(`${present.url}/v1/connect/ca/sign-intermediate`, {
+          method: "PUT",
+          body: csr,
+        });
+        return { status: answer.status, text: await answer.text() };
+      };
+      const early = await ask();
+      assert.equal(early.status, 503, early.text);
+      assert.match(
+        early.text,
+        /its next state needs schema 6, and replica 127\.0\.0\.1:\d+ runs a version of meshca that reads the stored state up to schema 5; stop that replica, or start the newer version there$/,
+      );
+      // Both change what both know.
+      for (const { url } of [previous, present])
+        assert.equal((await fetch(`${url}/v1/connect/ca/rotate`, { method: "PUT" })).status, 200);
+      assert.equal(await schema(), 3);
+      await previous.stop();
+      await until(async () => (await ask()).status === 200);
+      assert.equal(await schema(), 6);
+      const again = await runServer(environment, [], [process.execPath], folder);
+      assert.notEqual(again.code, 0);
+      assert.match(
+        again.stderr + again.stdout,
+        /it has schema 6, this version of meshca knows up to 5; start the newer version that wrote it/,
+      );
+    } finally {
+      for (const server of servers) await server.stop();
+      await redis.stop();
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 });

@@ -117,6 +117,31 @@ describe("createSealer()", () => {
       await assert.rejects(old.openKey(sealed, purpose, EC), refusedWith("open_failed"));
     });
 
+  it("binds what it encrypts to a datacenter, and still decrypts what was encrypted before", async () => {
+    const ring = await readKeks(makeKek());
+    const [none, one, two] = [null, "dc1", "dc2"].map((name) => createSealer(ring, name)) as [
+      Sealer,
+      Sealer,
+      Sealer,
+    ];
+    const before = await none.sealKey(privateKey, PURPOSE);
+    const bound = await one.sealKey(privateKey, PURPOSE);
+    assert.match(bound, /^sealed:2:/);
+    await one.openKey(before, PURPOSE, EC);
+    for (const text of [bound, await one.rewrap(bound), await two.rewrap(bound)]) {
+      assert.match(text, /^sealed:2:/);
+      await one.openKey(text, PURPOSE, EC);
+      for (const other of [none, two])
+        await assert.rejects(other.openKey(text, PURPOSE, EC), refusedWith("open_failed"));
+      const relabelled = text.replace("sealed:2:", "sealed:1:");
+      await assert.rejects(one.openKey(relabelled, PURPOSE, EC), refusedWith("open_failed"));
+    }
+    const secret = await one.sealSecret(new Uint8Array([1, 2, 3]), PURPOSE);
+    assert.deepEqual(await one.openSecret(secret, PURPOSE), new Uint8Array([1, 2, 3]));
+    await assert.rejects(two.openSecret(secret, PURPOSE), refusedWith("open_failed"));
+    assert.equal(one.kekOf(bound), ring.ids[0]);
+  });
+
   it("openKey() refuses text of which any part was changed", async () => {
     const [, , id = "", wrapped = "", secret = ""] = sealed.split(":");
     const texts = [

@@ -15,8 +15,11 @@
 
 /** What is asked for; Consul's `acl.AccessLevel`. */
 export type AccessLevel = "read" | "write";
-/** What a rule can be about. `acl`, `operator` and `mesh` have no names. */
-export type Resource = "service" | "node" | "agent" | "acl" | "operator" | "mesh";
+/**
+ * What a rule can be about. `acl`, `operator`, `mesh` and `intermediate` have no names; the last one
+ * is not in Consul: to have the key of another datacenter's CA certified.
+ */
+export type Resource = "service" | "node" | "agent" | "acl" | "operator" | "mesh" | "intermediate";
 
 /** A service or a node that a token was made for. */
 export interface TokenIdentity {
@@ -34,7 +37,7 @@ export interface Authorization {
   readonly identities: readonly TokenIdentity[];
   /** Whether the request has no token, or the anonymous one. */
   readonly anonymous: boolean;
-  /** @param name empty for `acl`, `operator` and `mesh`. */
+  /** @param name empty for resources without names. */
   allows(resource: Resource, level: AccessLevel, name?: string): boolean;
   /** @throws {DeniedError} `permission_denied`, with Consul's text */
   require(resource: Resource, level: AccessLevel, name?: string): void;

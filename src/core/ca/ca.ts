@@ -11,12 +11,14 @@ import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
 import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
 import { garbageDueAt } from "./garbage.ts";
+import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
 import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
@@ -52,6 +54,8 @@ export interface CaOptions {
   /** Null if nothing is kept outside of the store. */
   readonly lastSeen: LastSeenStore | null;
   readonly datacenter: string;
+  /** Whether the deployment has several datacenters, of which this is one. @default false */
+  readonly hasDatacenters?: boolean;
   /** The names that a server's own certificate is allowed to have. @default NO_SERVER_NAMES */
   readonly serverNames?: ServerNames;
   /**
@@ -105,6 +109,7 @@ export class CertificateAuthority {
       replica: this.#replica,
       deletionClock: this.#deletionClock,
       serverNames,
+      datacenter: options.hasDatacenters === true ? datacenter : null,
     });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
     this.#limiter = new Limiter(clock, policy, memory.limiter);
@@ -245,6 +250,19 @@ export class CertificateAuthority {
       const next = reseal(state, newCommitId(random), await rewrapped(state, sealer));
       await change.commit({ kind: "rewrap", snapshot: withState(snapshot, next) });
       return true;
+    });
+  }
+
+  /**
+   * Certifies the key of another datacenter's CA.
+   * @returns the certificate, then those between it and the root.
+   * @throws {RequestError} @throws {DeniedError}
+   */
+  signIntermediate(request: IntermediateRequest): Promise<readonly Certificate[]> {
+    return this.#changes.run("RENEWING", request.caller, async (change) => {
+      const { planned, path } = await planIntermediate(change.require(), request, change);
+      await change.commit(planned);
+      return path;
     });
   }
 

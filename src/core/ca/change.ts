@@ -25,6 +25,7 @@ import {
   type ConfigMap,
   leastSchema,
   type ProviderState,
+  SCHEMA,
   SCHEMAS,
   type Schema,
   schemaFor,
@@ -36,7 +37,7 @@ import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
 import type { Replica } from "./replica.ts";
 import { Rollback } from "./rollback.ts";
-import { type Snapshot, withSchema } from "./snapshot.ts";
+import { type Snapshot, withDatacenter, withSchema } from "./snapshot.ts";
 import type { Policy } from "./timing-and-limits.ts";
 
 /** The kind of change that runs, in Consul's words; RESOLVING is ours. */
@@ -56,7 +57,8 @@ export interface PlannedChange {
     | "collect"
     | "cross"
     | "rewrap"
-    | "record-access";
+    | "record-access"
+    | "intermediate";
   readonly snapshot: Snapshot;
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
@@ -77,6 +79,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   cross: "renewed a cross-signed certificate",
   rewrap: "encrypted all keys with the current key-encryption key",
   "record-access": "recorded that the ACL is set up",
+  intermediate: "signed an intermediate for another datacenter",
 };
 
 /** What a first commit expects. */
@@ -112,6 +115,8 @@ interface ChangeSetup {
   readonly replica: Replica;
   readonly deletionClock: DeletionClock;
   readonly serverNames: ServerNames;
+  /** Into which every state is bound; null in a deployment of one datacenter. */
+  readonly datacenter: string | null;
 }
 
 /** With what a change begins. */
@@ -207,7 +212,10 @@ export class Change {
    */
   async commit(planned: PlannedChange, expected = this.#base()): Promise<Snapshot> {
     const { ports, replica } = this.#setup;
-    const snapshot = withSchema(planned.snapshot, this.#schemaOf(planned.snapshot.state));
+    const { datacenter } = this.#setup;
+    const { snapshot: next } = planned;
+    const bound = datacenter === null ? next : withDatacenter(next, datacenter);
+    const snapshot = withSchema(bound, this.#schemaOf(bound.state));
     await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
     await this.#lease.commit(snapshot.state, expected);
     // From here on it is in use, whatever fails.
@@ -238,8 +246,13 @@ export class Change {
    */
   #schemaOf(state: CaState): Schema {
     const schema = schemaFor(state, this.schema);
-    if (schema !== null) return schema;
-    const least = leastSchema(state);
+    if (schema === null) this.requireSchema(leastSchema(state));
+    return schema ?? SCHEMA;
+  }
+
+  /** @throws {NotReadyError} `replica_behind` if a live replica reads no such schema */
+  requireSchema(least: Schema): void {
+    if (this.schema >= least) return;
     const { replica, policy } = this.#setup;
     const older = replica.health.live.find((each) => each.schema < least);
     throw new NotReadyError(

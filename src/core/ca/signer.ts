@@ -180,6 +180,7 @@ export class LeafSigner {
       const request = readCsr(csr, mayLackUri(options));
       progress.uri = request.uri;
       requireKeyIsNotOurs(request, snapshot);
+      requireKeyOfNoDatacenter(request, snapshot);
       const scope = { trustDomain: snapshot.state.trustDomain, datacenter };
       const named = requestedId(request.uri, options, scope);
       progress.uri = formatSpiffeId(named);
@@ -289,7 +290,7 @@ function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array):
  * certificates.
  * @throws {RequestError} `profile_violation`
  */
-function requireKeyIsNotOurs(
+export function requireKeyIsNotOurs(
   { key: { spki } }: CertificateRequest,
   { state, provider }: Snapshot,
 ): void {
@@ -300,6 +301,20 @@ function requireKeyIsNotOurs(
     throw new RequestError(
       "profile_violation",
       "Cannot accept CSR: its public key is one of the CA's own",
+    );
+}
+
+/** @throws {RequestError} `profile_violation` for the key of the CA of another datacenter */
+function requireKeyOfNoDatacenter(
+  { key: { spki } }: CertificateRequest,
+  { state: { intermediates } }: Snapshot,
+): void {
+  if (intermediates.length === 0) return;
+  const keyId = colonHex(keyIdOf(spki));
+  if (intermediates.some((issued) => issued.keyId === keyId))
+    throw new RequestError(
+      "profile_violation",
+      "Cannot accept CSR: its public key is that of another datacenter's CA",
     );
 }
 

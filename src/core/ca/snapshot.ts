@@ -135,6 +135,11 @@ export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };
 }
 
+/** A snapshot whose state no other datacenter takes. */
+export function withDatacenter(snapshot: Snapshot, datacenter: string): Snapshot {
+  return { ...snapshot, state: { ...snapshot.state, datacenter } };
+}
+
 /** Also the shortest LeafCertTTL. */
 const PROBE_LIFE: LeafLife = { ttlMs: 3_600_000 - LEAF_BACKDATE_MS, backdateMs: LEAF_BACKDATE_MS };
 

@@ -14,6 +14,7 @@ import {
   activeRoot,
   type CaState,
   type ConfigMap,
+  type IssuedIntermediate,
   type LeafIssuer,
   MAX_ANCESTORS,
   type ProviderState,
@@ -72,6 +73,9 @@ export function bootstrap(
     index,
     ancestors: [],
     access: null,
+    datacenter: null,
+    primary: null,
+    intermediates: [],
     config: { ...config, createIndex: index, modifyIndex: index },
     roots: [entryOf(root, clusterId, leafTtlMs, now, index)],
     provider: { active: root.state, retired: {} },
@@ -284,6 +288,15 @@ export function reseal(state: CaState, commitId: string, provider: CaState["prov
 /** Replaces the record about access control; nothing that a client can see changes. */
 export function recordAccess(state: CaState, commitId: string, access: AccessRecord): CaState {
   return checked({ ...after(state, commitId), access });
+}
+
+/** Replaces the record of issued intermediates; nothing that a client can see changes. */
+export function recordIntermediates(
+  state: CaState,
+  commitId: string,
+  intermediates: readonly IssuedIntermediate[],
+): CaState {
+  return checked({ ...after(state, commitId), intermediates });
 }
 
 /** The certificates of the active root that are still needed. */

@@ -159,27 +159,6 @@ export async function verifyProof(request: CertificateRequest): Promise<void> {
     );
 }
 
-/**
- * Reads the request of a CA of this trust domain, and verifies its proof of possession.
- * @param uri the trust domain's SPIFFE ID, the only name that the request is allowed to have.
- * @throws {RequestError}
- */
-export async function readCaRequest(pem: string, uri: string): Promise<CertificateRequest> {
-  const request = readCsr(pem);
-  if (request.uri !== uri || request.dnsNames.length > 0 || request.ipAddresses.length > 0)
-    throw new RequestError(
-      "profile_violation",
-      `Cannot sign intermediate: its request must have the one name ${JSON.stringify(uri)}`,
-    );
-  if (request.key.type === "ed25519")
-    throw new RequestError(
-      "profile_violation",
-      "Cannot sign intermediate: its key must be EC or RSA",
-    );
-  await verifyProof(request);
-  return request;
-}
-
 /** What was found in a request so far. */
 interface Walk {
   /** Which part of the request is being read, as the subject of a sentence. */

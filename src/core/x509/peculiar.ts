@@ -1,6 +1,6 @@
 /**
- * The only file that uses @peculiar/x509: makes CA certificates, and reads certificates a second time
- * for lint.ts. Each takes milliseconds, so the hot path does not use it.
+ * The only file that uses @peculiar/x509: makes CA certificates, and reads certificates and requests a
+ * second time. Each takes milliseconds, so the hot path does not use it.
  * @module
  */
 import type { Extension, Name } from "@peculiar/x509";
@@ -102,4 +102,40 @@ export async function readAgain(der: Bytes) {
     dnsNames: named("dns"),
     ipAddresses: named("ip"),
   };
+}
+
+/** An attribute of a Name: its short name, such as CN, or its object identifier, and its text. */
+interface NameAttribute {
+  readonly type: string;
+  readonly value: string;
+}
+
+function attributesOf(of: Name): NameAttribute[] {
+  return of
+    .toJSON()
+    .flatMap((set) =>
+      Object.entries(set).flatMap(([type, values]) => values.map((value) => ({ type, value }))),
+    );
+}
+
+/**
+ * Reads the subject and the requested extensions of a DER certificate request.
+ * @throws whatever @peculiar/x509 throws on what it cannot read.
+ */
+export async function readRequestAgain(der: Bytes) {
+  const x509 = await load();
+  const request = new x509.Pkcs10CertificateRequest(der);
+  return {
+    subject: attributesOf(request.subjectName),
+    extensionOids: request.extensions.map(({ type }) => type),
+  };
+}
+
+/**
+ * The attributes of a Name in DER, in its order.
+ * @throws whatever @peculiar/x509 throws on what it cannot read.
+ */
+export async function readName(der: Bytes): Promise<readonly NameAttribute[]> {
+  const x509 = await load();
+  return attributesOf(new x509.Name(der));
 }

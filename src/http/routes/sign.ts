@@ -16,7 +16,7 @@ import { secretOf } from "../request-token.ts";
 import { plainBody } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 
-const PEM_CHAIN = "application/pem-certificate-chain";
+export const PEM_CHAIN = "application/pem-certificate-chain";
 
 export interface SignRouteOptions {
   readonly ca: Pick<CertificateAuthority, "require" | "requireRoom" | "sign">;

@@ -6,9 +6,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NotReadyError } from "../../../src/core/errors.ts";
+import { NOBODY } from "../../../src/core/ports/audit.ts";
+import type { CrossSigner } from "../../../src/core/ports/provider.ts";
 import type { AccessRecord, CaState } from "../../../src/core/state.ts";
+import { generateCaKey } from "../../../src/core/x509/authority.ts";
+import { makeCaRequest } from "../../../src/core/x509/request.ts";
 import { createCodec } from "../../../src/store/state-document.ts";
 import { createTestCa, DEFAULT_BOOTSTRAP, type TestCa } from "../../fakes/ca.ts";
+import { providersWith } from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 const ACCESS: AccessRecord = {
@@ -118,6 +123,61 @@ describe("schemas of the state", () => {
     assert.equal(ca.manager.require().state.schema, 4);
     await announce(ca, 3);
     await assert.rejects(ca.manager.rotate(NOW), /up to schema 3, and schema 4 is in use/);
+  });
+
+  it("an intermediate is not signed while a live replica reads no schema with the record of it", async () => {
+    let signed = 0;
+    const types = providersWith((type) => ({
+      ...type,
+      async open(...given) {
+        const provider = await type.open(...given);
+        const { crossSigner } = provider;
+        if (crossSigner === null) return provider;
+        const signIntermediate: CrossSigner["signIntermediate"] = (...request) => {
+          signed++;
+          return crossSigner.signIntermediate(...request);
+        };
+        return { ...provider, crossSigner: { ...crossSigner, signIntermediate } };
+      },
+    }));
+    const ca = await createTestCa({ providers: types });
+    const key = await generateCaKey({ type: "ec", bits: 256 });
+    const uri = `spiffe://${ca.manager.require().state.trustDomain}`;
+    const request = {
+      csr: await makeCaRequest(key, "sec-1.consul", uri),
+      caller: NOBODY,
+      permit: () => undefined,
+    };
+    await announce(ca, 5);
+    await assert.rejects(
+      ca.manager.signIntermediate(request),
+      /its next state needs schema 6, and replica 10\.0\.0\.2:8500 runs a version of meshca that reads the stored state up to schema 5/,
+    );
+    assert.deepEqual([signed, ca.manager.require().state.schema], [0, 3]);
+    await announce(ca, 6);
+    await ca.manager.signIntermediate(request);
+    assert.deepEqual([signed, ca.manager.require().state.schema], [1, 6]);
+  });
+
+  it("a state is bound to its datacenter where there are several, and no other one takes it", async () => {
+    const ca = await createTestCa({ hasDatacenters: true });
+    const { state } = ca.manager.require();
+    assert.deepEqual([state.schema, state.datacenter], [6, "dc1"]);
+    const document = ca.backend.document ?? assert.fail();
+    const role = (name: string, isSecondary: boolean) => ({ name, isSecondary });
+    const read = await createCodec(ca.sealer, role("dc1", false)).decode(document);
+    assert.equal(read.commitId, state.commitId);
+    for (const isSecondary of [false, true])
+      await assert.rejects(createCodec(ca.sealer, role("dc2", isSecondary)).decode(document), {
+        code: "datacenter_differs",
+        message: "Cannot use the stored CA state: it is of datacenter dc1, and this is dc2",
+      });
+    // A state from before there were several is that of the primary datacenter.
+    const older = (await createTestCa({ sealer: ca.sealer })).backend.document ?? assert.fail();
+    await createCodec(ca.sealer, role("dc1", false)).decode(older);
+    await assert.rejects(createCodec(ca.sealer, role("dc2", true)).decode(older), {
+      message: "Cannot use the stored CA state: it names no datacenter, and this is dc2",
+    });
   });
 
   it("an older schema is written for a replica that reads no newer one, and none that is newer than needed for one that reads more", async () => {
