@@ -13,6 +13,7 @@ import { Connection, openCache } from "./connection.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Identity } from "./identity.ts";
 import { AgentPrometheus } from "./prometheus.ts";
+import { loginProblem, ProspectsLog, trustProblem } from "./prospects.ts";
 import type { ServiceNotifier } from "./sd-notify.ts";
 import { type AgentParts, isReady, statusLines, summaryOf } from "./status.ts";
 
@@ -37,6 +38,7 @@ export interface AgentSystem {
 const LOOK_MS = { first: 50, later: 1000 };
 
 export class Agent {
+  readonly #settings: AgentSettings;
   readonly #system: AgentSystem;
   readonly #connection: Connection;
   readonly #identities: readonly Identity[];
@@ -54,6 +56,7 @@ export class Agent {
 
   private constructor(settings: AgentSettings, system: AgentSystem, cache: Cache | null) {
     const { clock, random, log, version, runtime, usage, nodeName } = system;
+    this.#settings = settings;
     this.#system = system;
     this.#metrics = new AgentPrometheus({ version, runtime }, usage);
     const metrics = this.#metrics;
@@ -123,12 +126,16 @@ export class Agent {
 
   get #parts(): AgentParts {
     const { pool, roots } = this.#connection;
+    const { trustExpiredAt } = pool;
+    const outlook = { trustExpiredAt, defaultPolicy: roots.defaultPolicy };
     return {
       started: this.#started,
       workloads: this.#identities,
       bundle: roots,
       rootsProblem: roots.problem,
       contact: pool,
+      trustProblem: trustProblem(this.#settings, outlook),
+      loginProblem: loginProblem(this.#settings, outlook),
       ...this.#deliveries.parts,
     };
   }
@@ -137,9 +144,12 @@ export class Agent {
   async #watch(): Promise<void> {
     const { clock, log, notifier } = this.#system;
     const { signal } = this.#closing;
+    const prospects = new ProspectsLog(log);
     let before: boolean | null = null;
     while (!signal.aborted) {
-      const lines = this.lines;
+      const parts = this.#parts;
+      prospects.look(parts.trustProblem, parts.loginProblem);
+      const lines = statusLines(parts, clock.now());
       const now = isReady(lines);
       notifier?.report(now, summaryOf(lines));
       if (now && before !== true) {

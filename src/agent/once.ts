@@ -10,6 +10,7 @@ import { Connection, openCache } from "./connection.ts";
 import { foldersOf } from "./deliveries.ts";
 import { Identity } from "./identity.ts";
 import { AgentPrometheus } from "./prometheus.ts";
+import { trustProblem } from "./prospects.ts";
 
 /** How it ended: `refused` by a server for good, `late` at the time limit, `hook` failed. */
 interface OnceOutcome {
@@ -47,7 +48,7 @@ export async function getOnce(
   const limit = clock.sleep(settings.onceTimeoutMs, ended).then(() => {
     isLate = true;
   });
-  const parts = { connection, identities, folders };
+  const parts = { connection, identities, folders, settings };
   try {
     for (const { folder } of folders) await folder.start();
     void connection.roots.start();
@@ -70,6 +71,7 @@ interface Parts {
   readonly connection: Connection;
   readonly identities: readonly Identity[];
   readonly folders: ReturnType<typeof foldersOf>;
+  readonly settings: AgentSettings;
 }
 
 /** The outcome if it is known already, or null. @param limit resolves at the time limit. */
@@ -93,8 +95,12 @@ async function stateOf(
 }
 
 /** What is not there at the time limit. */
-function missing({ connection: { roots, pool }, identities, folders }: Parts): string[] {
+function missing({ connection, identities, folders, settings }: Parts): string[] {
+  const { roots, pool } = connection;
+  const { trustExpiredAt } = pool;
+  const expired = trustProblem(settings, { trustExpiredAt, defaultPolicy: roots.defaultPolicy });
   const found = [
+    ...(expired === null ? [] : [expired]),
     ...(roots.current === null ? [roots.problem ?? pool.problem ?? "The roots are not known"] : []),
     ...identities.flatMap(({ svid, problem, service }) =>
       svid.current === null

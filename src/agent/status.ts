@@ -40,11 +40,17 @@ export interface AgentParts {
   readonly listeners: readonly Delivering[];
   readonly folders: readonly Delivering[];
   readonly contact: Contact;
+  /** Why no server can be verified any more, with what to do; or null. */
+  readonly trustProblem: string | null;
+  /** Why a certificate that expires could not be replaced, with what to do; or null. */
+  readonly loginProblem: string | null;
 }
 
 type LineName =
   | "agent"
   | "server"
+  | "trust"
+  | "login"
   | "roots"
   | "clock"
   | "identity"
@@ -65,7 +71,13 @@ export function statusLines(parts: AgentParts, now: Date): readonly StatusLine[]
   const { started, workloads, sockets, listeners, folders, contact } = parts;
   const lines: StatusLine[] = [];
   if (!started) lines.push({ name: "agent", text: "starting", blocks: true });
-  lines.push(serverLine(contact), rootsLine(parts));
+  lines.push(serverLine(contact));
+  // Certificates in use go on without a server.
+  if (parts.trustProblem !== null)
+    lines.push({ name: "trust", text: parts.trustProblem, blocks: false });
+  if (parts.loginProblem !== null)
+    lines.push({ name: "login", text: parts.loginProblem, blocks: false });
+  lines.push(rootsLine(parts));
   if (contact.clockProblem !== null)
     lines.push({ name: "clock", text: contact.clockProblem, blocks: false });
   lines.push(...workloads.map((workload) => identityLine(workload, now)));

@@ -63,8 +63,14 @@ export class ServerConnection {
         refused = error.message;
       }
     }
-    // The mesh's roots take the place of the pin as soon as they were read over this connection.
-    if (this.#trust.isPinned) return this.#send(request, await this.#pinned(signal), signal);
+    if (this.#trust.isPinned)
+      try {
+        // The mesh's roots take the place of the pin as soon as they were read over this connection.
+        return await this.#send(request, await this.#pinned(signal), signal);
+      } catch (error) {
+        if (!(error instanceof TransportError) || error.fault !== "tls") throw error;
+        refused = error.message;
+      }
     throw new TransportError("tls", `${refused}; ${this.#trust.wayBack}`);
   }
 

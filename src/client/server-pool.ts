@@ -110,6 +110,12 @@ export class ServerPool {
     return this.#clock.problem;
   }
 
+  /** When the last root expired that verifies servers; null if one is valid, or none is known. */
+  get trustExpiredAt(): Date | null {
+    const { trust, clock } = this.#options;
+    return trust.expiredAt(clock.now());
+  }
+
   /** Calls `listener` when a server answers again after none did. @returns ends it */
   onRecovery(listener: () => void): () => void {
     return this.#recovery.subscribe(listener);

@@ -32,6 +32,8 @@ export class ServerTrust {
   readonly #options: ServerTrustOptions;
   readonly #pin: string | null;
   #mesh: MeshTrust | null = null;
+  /** The root with the pin's hash, once a server has shown it. */
+  #pinned: MeshTrust | null = null;
   /** The contents of the CA file that `#file` was made of. */
   #pem = "";
   #file: readonly Trust[] = [];
@@ -50,6 +52,23 @@ export class ServerTrust {
   /** Whether a root is pinned, which the roots of a server can be compared with. */
   get isPinned(): boolean {
     return this.#pin !== null;
+  }
+
+  /**
+   * When the last of the certificates expired that verify servers, by this instant: no server can be
+   * verified any more. Null if one is valid, if none is known yet, and if the dates of one cannot be
+   * read.
+   */
+  expiredAt(now: Date): Date | null {
+    let last: Date | null = null;
+    const known = [this.#mesh, this.#pinned].filter((trust) => trust !== null);
+    for (const trust of [...known, ...this.#file])
+      for (const der of trust.kind === "none" ? [] : trust.anchors) {
+        const end = readOrNull(() => readCertificate(der))?.notAfter ?? null;
+        if (end === null || end > now) return null;
+        if (last === null || end > last) last = end;
+      }
+    return last;
   }
 
   /** What brings the trust back if the mesh's own roots verify no server any more. */
@@ -93,11 +112,12 @@ export class ServerTrust {
         "untrusted",
         `The pin matches none of the ${roots.length} roots that the server publishes; set it to sha256:HEX of a published root's DER`,
       );
-    return {
+    this.#pinned = {
       kind: "spiffe",
       anchors: [root.der],
       trustDomain: trustDomainOfRoot(root) ?? trustDomain,
     };
+    return this.#pinned;
   }
 
   /** Checks the names in a server's leaf. @throws {TransportError} `tls` */

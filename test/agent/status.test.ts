@@ -36,6 +36,7 @@ function partsWith(changes: Partial<AgentParts> = {}) {
     listeners: [{ name: "127.0.0.1:8502", problem: null }],
     folders: [{ name: "/run/web", problem: null, hookProblem: null }],
     contact: { lastContact: NOW, problem: null, clockProblem: null },
+    ...{ trustProblem: null, loginProblem: null },
     ...changes,
   };
   return { parts, svid, bundle };

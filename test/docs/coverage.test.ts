@@ -496,6 +496,7 @@ describe("docs/workloads.md", () => {
     listeners: [{ name: "l", problem: null }],
     folders: [{ name: "f", problem: null, hookProblem: "failed" }],
     contact: { lastContact: null, problem: "away", clockProblem: "wrong" },
+    ...{ trustProblem: "expired", loginProblem: "none" },
   };
 
   it("has each line of the agent's /readyz, and no other", () => {

@@ -2,7 +2,8 @@
  * Data folders of a real server that ran years ago: everything that it made has expired by now.
  * @module
  */
-import { cpSync, mkdtempSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Command, type ServerProcess, startServer } from "../fixtures/process.ts";
@@ -55,3 +56,32 @@ export function copyOf(dataDir: string): string {
   cpSync(dataDir, copy, { recursive: true, preserveTimestamps: true });
   return copy;
 }
+
+/** A call with the management token to a server that nobody verifies. @throws if it is not 200 */
+export function callUnverified(url: string, method = "GET", body: object | null = null) {
+  return new Promise<string>((resolve, reject) => {
+    const options = { method, rejectUnauthorized: false, headers: { "X-Consul-Token": TOKEN } };
+    const sent = request(url, options, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.on("end", () => {
+        if (response.statusCode === 200) resolve(text);
+        else reject(new Error(`${method} ${url}: ${response.statusCode}: ${text}`));
+      });
+    });
+    sent.on("error", reject).end(body === null ? undefined : JSON.stringify(body));
+  });
+}
+
+/** A token that may sign leaves of a service, made by the management token. */
+export async function serviceToken(url: string, service: string): Promise<string> {
+  const body = { ServiceIdentities: [{ ServiceName: service }] };
+  const answer = await callUnverified(`${url}/v1/acl/token`, "PUT", body);
+  return (JSON.parse(answer) as { readonly SecretID: string }).SecretID;
+}
+
+/** The fingerprint in the data folder of a server with TLS. */
+export const pinIn = (dataDir: string): string =>
+  readFileSync(join(dataDir, "tls-fingerprint"), "utf8").trim();
