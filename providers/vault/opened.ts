@@ -4,6 +4,7 @@
  * @module
  */
 import { NotReadyError } from "../../src/core/errors.ts";
+import type { Examination } from "../../src/core/ports/examination.ts";
 import type {
   CrossSigner,
   ExternalResources,
@@ -26,6 +27,7 @@ import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
 import { type VaultProviderOptions, withClient } from "./context.ts";
 import { crossSignInVault, requireCrossSigning } from "./cross-sign.ts";
 import { failedBy, forCaller, VaultError } from "./errors.ts";
+import { examineVault } from "./examine.ts";
 import { type Findings, healthOf } from "./health.ts";
 import { inspectPresence } from "./inspect.ts";
 import { certifyIntermediate, purposeOf } from "./intermediate.ts";
@@ -167,6 +169,11 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     const { rootLostSince } = this.#findings;
     this.#note({ rootLostSince: rootLost ? (rootLostSince ?? clock.now()) : null });
     return inspection;
+  }
+
+  examine(): Promise<Examination> {
+    const { config, state } = this.#opened;
+    return this.#use((api) => examineVault(api, config, state));
   }
 
   close(): Promise<void> {

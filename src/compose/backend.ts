@@ -10,6 +10,7 @@ import type { CaState } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
+import { FileBackups, MemoryBackups } from "../store/backups.ts";
 import { FileLooks, MemoryLooks } from "../store/looks.ts";
 import { type Codec, createCodec } from "../store/state-document.ts";
 import type { Keks } from "./key-encryption-keys.ts";
@@ -34,8 +35,10 @@ export async function openBackend(
     case "sqlite": {
       const file = platform.persistentFile("looks-sqlite.json");
       const looks = file === null ? new MemoryLooks() : new FileLooks(file, log);
+      const last = platform.persistentFile("last-backup.json");
+      const backups = last === null ? new MemoryBackups() : new FileBackups(last);
       const { openSqlite } = await import("../store/sqlite/backend.ts");
-      return openSqlite(settings.path, clock, { shared: worker !== null, looks });
+      return openSqlite(settings.path, clock, { shared: worker !== null, looks, backups });
     }
     case "redis": {
       const { openRedis } = await import("../store/redis/backend.ts");

@@ -28,6 +28,7 @@ import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { AccessControl } from "./access-control.ts";
 import { type AclMemory, createAclMemory } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
+import { diagnose } from "./diagnosis.ts";
 import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
@@ -228,6 +229,14 @@ function buildApp(
     },
     audit,
     details: () => report.lines(),
+    backups: storage.ports.backups,
+    diagnose: () =>
+      diagnose({
+        ...{ settings, ca, clock, control: accessControl?.control ?? null },
+        backups: storage.ports.backups,
+        facts: storage.ports.facts,
+        fileFacts: platform.fileFacts,
+      }),
     ...agent,
   });
   return app;

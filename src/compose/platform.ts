@@ -4,6 +4,7 @@
  */
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
+import type { FileFacts } from "../core/ports/file-facts.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { PinnedFetch, Resolve } from "../net/guarded-fetch.ts";
@@ -59,6 +60,8 @@ export interface Platform extends DataFolder, LocalFiles {
     addresses(): readonly string[];
     usage(): ProcessUsage;
   };
+  /** The files and folders of the settings, as they are now. @default a runtime without files */
+  readonly fileFacts?: () => readonly FileFacts[];
   /** Opens the audit log. @throws {ConfigError} if the file cannot be opened */
   openAuditSink(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
 }

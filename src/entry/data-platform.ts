@@ -32,7 +32,7 @@ const OTHERS_OF_FOLDER = 0o027;
  * files.
  */
 const OURS =
-  /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|tls-emergency\.pem|tls-fingerprint|lost\+found$)/;
+  /^(?:kek|acl-bootstrap-|seen-|looks-|last-backup\.json|meshca\.db|tls-emergency\.pem|tls-fingerprint|lost\+found$)/;
 
 /**
  * Prepares the data folder and the files of an embedded store, before anything is read or written.

@@ -16,6 +16,7 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import { Logger } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/series.ts";
 import { openAuditFile } from "./audit-platform.ts";
+import { fileFacts } from "./file-facts.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { persistentFile, readSecretFile } from "./private-file-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
@@ -67,6 +68,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
       addresses: interfaceAddresses,
       usage: processUsage,
     },
+    fileFacts: () => fileFacts(settings),
     openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };

@@ -15,6 +15,7 @@ import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
+import { diagnosisRoutes } from "./routes/diagnosis.ts";
 import { intermediateRoutes } from "./routes/intermediates.ts";
 import { renewRoutes } from "./routes/renew.ts";
 import { rewrapRoutes } from "./routes/rewrap.ts";
@@ -39,11 +40,16 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...intermediateRoutes(signing),
     ...rewrapRoutes({ ca, control, audit }),
     ...stateConflictRoutes({ ca, bodies }),
-    ...backupRoutes({ ca, codec, audit, bodies, maxBody: maxBodyBackup }),
+    ...backupRoutes({
+      ...{ ca, codec, audit, bodies, maxBody: maxBodyBackup },
+      backups: options.backups,
+      runtime,
+    }),
     ...denylistRoutes({ control, audit, bodies }),
     ...aclRoutes({ acl, audit, bodies }),
     ...aclAuthorizeRoutes({ control, audit, bodies }),
     ...aclConflictRoutes({ acl, audit, bodies }),
+    ...diagnosisRoutes(options.diagnose),
     ...statusRoutes({
       ca,
       control,

@@ -5,6 +5,7 @@
 import type { Acl } from "../core/acl/ports.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import type { Audit } from "../core/ports/audit.ts";
+import type { BackupLog } from "../core/ports/backups.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { ReadRenewalToken } from "../core/ports/renewal-token.ts";
@@ -12,6 +13,7 @@ import type { StateCodec } from "../core/ports/store.ts";
 import type { ServedHosts } from "./client.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Route } from "./route.ts";
+import type { Diagnosis } from "./routes/diagnosis.ts";
 
 export interface AppOptions {
   readonly ca: CertificateAuthority;
@@ -30,6 +32,10 @@ export interface AppOptions {
   readonly agentRoutes?: readonly Route[];
   /** The text of the 404 to a path that is not served here, or null: Consul's. @default Consul's */
   readonly textOfUnknown?: (path: string) => string | null;
+  /** When a backup was handed out last. */
+  readonly backups: BackupLog;
+  /** What the server knows of itself, for an operator. */
+  readonly diagnose: () => Promise<Diagnosis>;
   /** Lines of /readyz about the server, a name and a value each. */
   readonly details: () => readonly (readonly [name: string, value: string])[];
 }

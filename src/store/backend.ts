@@ -3,11 +3,13 @@
  * @module
  */
 
+import type { BackupLog } from "../core/ports/backups.ts";
 import type { Leases } from "../core/ports/lease.ts";
 import type { LookStore } from "../core/ports/looks.ts";
 import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Replicas } from "../core/ports/replicas.ts";
 import type { Store } from "../core/ports/store.ts";
+import type { ReadStoreFacts } from "../core/ports/store-facts.ts";
 import type { Codec } from "./state-document.ts";
 
 /** The ports of one replica. */
@@ -17,6 +19,8 @@ export interface Ports {
   readonly replicas: Replicas;
   readonly access: RecordStore;
   readonly looks: LookStore;
+  readonly backups: BackupLog;
+  readonly facts: ReadStoreFacts;
 }
 
 export interface Backend {

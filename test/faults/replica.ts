@@ -77,7 +77,10 @@ function mutate(text: string, part: string): string {
 function testBackend(backend: Backend): Backend {
   return {
     open(codec, holder) {
-      const { store, leases, replicas, access, looks } = backend.open(codec, holder);
+      const { store, leases, replicas, access, looks, backups, facts } = backend.open(
+        codec,
+        holder,
+      );
       const commit: typeof store.commit = (next, expected) =>
         store.commit(options.mutation === "no-crossing" ? withoutCrossings(next) : next, expected);
       return {
@@ -86,6 +89,7 @@ function testBackend(backend: Backend): Backend {
         replicas: gated("replicas", replicas),
         access,
         looks: gated("looks", looks),
+        ...{ backups, facts },
       };
     },
     close: () => backend.close(),

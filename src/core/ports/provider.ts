@@ -22,6 +22,7 @@ import type { Certificate } from "../x509/certificate.ts";
 import type { LeafDraft, LeafFields, LeafTemplate } from "../x509/leaf.ts";
 import type { DnsTemplate, IpRange } from "../x509/service-names.ts";
 import type { Random } from "./clock.ts";
+import type { Examination } from "./examination.ts";
 import type { Sealer } from "./sealer.ts";
 
 /**
@@ -190,6 +191,8 @@ export interface ExternalResources {
   probe(): Promise<void>;
   /** Looks, without any effect, whether the issuer and the root exist. @throws {ProviderError} */
   inspect(): Promise<Inspection>;
+  /** Looks, without any effect, what an operator should mend. @throws {ProviderError} */
+  examine(): Promise<Examination>;
 }
 
 export interface ProviderHealth {

@@ -3,9 +3,11 @@
  * @module
  */
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
-import { RequestError, SealError, StoreError } from "../../core/errors.ts";
+import { RequestError, reasonOf, SealError, StoreError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
+import type { BackupLog, LastBackup } from "../../core/ports/backups.ts";
 import type { StateCodec } from "../../core/ports/store.ts";
+import type { AppOptions } from "../options.ts";
 import { booleanParam, indexParam, onceParam, queryPairs, rawQuery } from "../query.ts";
 import type { BodyReader } from "../request-body.ts";
 import { compressibleBody } from "../responses.ts";
@@ -18,9 +20,12 @@ interface BackupRouteOptions {
   readonly audit: Audit | null;
   readonly bodies: BodyReader;
   readonly maxBody: number;
+  readonly backups: BackupLog;
+  readonly runtime: Pick<AppOptions["runtime"], "clock" | "log">;
 }
 
-export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteOptions): Route[] {
+export function backupRoutes(options: BackupRouteOptions): Route[] {
+  const { ca, codec, audit, bodies, maxBody } = options;
   return [
     caRoute("/v1/connect/ca/backup", {
       GET: endpoint("operator:write", async ({ caller }) => {
@@ -33,11 +38,13 @@ export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteO
           outcome: "allowed",
           code: null,
         });
+        const body = compressibleBody("application/octet-stream", await codec.encode(state));
+        await record(options, { index: state.index, rootId: active.id });
         const name = `meshca-${state.clusterId}-${state.index}.backup`;
         return {
           secret: true,
           headers: { "Content-Disposition": `attachment; filename="${name}"` },
-          body: compressibleBody("application/octet-stream", await codec.encode(state)),
+          body,
         };
       }),
       PUT: endpoint("operator:write", async (call) => {
@@ -58,4 +65,18 @@ export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteO
       }),
     }),
   ];
+}
+
+/** A store that is away must not keep an operator from a backup. */
+async function record(
+  { backups, runtime: { clock, log } }: BackupRouteOptions,
+  backup: Omit<LastBackup, "at">,
+): Promise<void> {
+  try {
+    await backups.record({ at: clock.now(), ...backup });
+  } catch (error) {
+    log.warn("Failed to record the time of a backup; the backup itself was handed out", {
+      reason: reasonOf(error),
+    });
+  }
 }

@@ -9,6 +9,7 @@ import type { Replica, Replicas } from "../../core/ports/replicas.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
 import type { Backend, Ports } from "../backend.ts";
+import { MemoryBackups } from "../backups.ts";
 import { requireExpected } from "../commit-check.ts";
 import { type Grants, TableLeases, termOf } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
@@ -46,6 +47,7 @@ export class MemoryBackend implements Backend {
   readonly #replicas: Replicas;
   readonly #access: MemoryRecordStore;
   readonly #looks = new MemoryLooks();
+  readonly #backups = new MemoryBackups();
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -60,6 +62,8 @@ export class MemoryBackend implements Backend {
       replicas: this.#replicas,
       access: this.#access,
       looks: this.#looks,
+      backups: this.#backups,
+      facts: async () => ({ kind: "memory", mode: null, waitReplicas: 0, servers: [] }),
     };
   }
 

@@ -6,7 +6,9 @@
 import * as v from "valibot";
 import { StoreError } from "../../core/errors.ts";
 import type { Log } from "../../core/ports/log.ts";
+import type { StoreFacts } from "../../core/ports/store-facts.ts";
 import { redisError } from "./error.ts";
+import { FACT_SECTIONS, redisFacts } from "./facts.ts";
 import { type RedisKeys, redisKeys } from "./keys.ts";
 import { SCRIPTS } from "./scripts.ts";
 import type { RedisSettings } from "./settings.ts";
@@ -92,6 +94,15 @@ export class RedisCalls {
         acknowledged,
         required: waitReplicas,
       });
+  }
+
+  /** The settings of the servers, as they are now. @throws {StoreError} */
+  async facts(): Promise<StoreFacts> {
+    const sections: string[] = [];
+    for (const section of FACT_SECTIONS)
+      sections.push(await this.answer(v.string(), () => this.#connection.info(section)));
+    const { mode, waitReplicas } = this.#settings;
+    return { kind: "redis", mode, waitReplicas, servers: redisFacts(sections) };
   }
 
   /** @throws {StoreError} what `call` rejects with, or the reply is malformed */

@@ -3,9 +3,11 @@
  * @module
  */
 import * as v from "valibot";
+import type { BackupLog } from "../../core/ports/backups.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
 import type { Ports } from "../backend.ts";
+import { backupText, readBackupText } from "../backups.ts";
 import { readLooks, writeLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
 import type { Codec } from "../state-document.ts";
@@ -32,6 +34,8 @@ export function redisPorts(parts: RedisParts, codec: Codec, holder: string): Por
     replicas: redisReplicas(calls),
     access: new RedisRecordStore(calls, accessChanges),
     looks: redisLooks(calls),
+    backups: redisBackups(calls),
+    facts: () => calls.facts(),
   };
 }
 
@@ -54,5 +58,16 @@ function redisLooks(calls: RedisCalls): LookStore {
     load: async () => readLooks(await calls.run("looks", v.string(), keys)),
     save: async (looks, version) =>
       (await calls.run("saveLooks", v.number(), keys, [version, writeLooks(looks)])) === 1,
+  };
+}
+
+function redisBackups(calls: RedisCalls): BackupLog {
+  const keys = [calls.keys.looks];
+  return {
+    record: async (backup) => {
+      const at = String(backup.at.getTime());
+      await calls.run("saveBackup", v.number(), keys, [at, backupText(backup)]);
+    },
+    last: async () => readBackupText(await calls.run("backup", v.string(), keys)),
   };
 }

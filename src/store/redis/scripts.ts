@@ -139,6 +139,16 @@ if (redis.call('HGET', KEYS[1], 'looks') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'looks', ARGV[2])
 return 1`,
 
+  /** KEYS looks. Answers the last backup, or ''. */
+  backup: `return redis.call('HGET', KEYS[1], 'backup') or ''`,
+
+  /** KEYS looks. ARGV when the backup was made, in milliseconds; the backup. Answers 1 if it is the last. */
+  saveBackup: `
+local at = tonumber(redis.call('HGET', KEYS[1], 'backup_at') or '') or 0
+if at > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'backup', ARGV[2], 'backup_at', ARGV[1])
+return 1`,
+
   /**
    * KEYS probe. ARGV the channel. Tries every command of the other scripts, since Redis does not
    * name the command that a script is not allowed to run. Answers {} or {command, error}.

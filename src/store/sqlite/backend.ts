@@ -6,10 +6,12 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
+import type { BackupLog } from "../../core/ports/backups.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
 import type { Backend } from "../backend.ts";
+import { MemoryBackups } from "../backups.ts";
 import { TableLeases } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
@@ -32,11 +34,13 @@ interface SqliteOptions {
   readonly shared?: boolean;
   /** @default in memory */
   readonly looks?: LookStore;
+  /** @default in memory */
+  readonly backups?: BackupLog;
 }
 
 /** Opens or creates a database file. @throws {StoreError} as `openDatabase` */
 export function openSqlite(path: string, clock: Clock, options: SqliteOptions = {}): Backend {
-  const { shared = false, looks = new MemoryLooks() } = options;
+  const { shared = false, looks = new MemoryLooks(), backups = new MemoryBackups() } = options;
   const db = openDatabase(path, shared);
   const transaction = createTransaction(db, path);
   const parts: SqliteParts = { db, transaction, clock, pollMs: shared ? POLL_MS : null };
@@ -49,6 +53,8 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
       replicas,
       access,
       looks,
+      backups,
+      facts: async () => ({ kind: "sqlite", mode: null, waitReplicas: 0, servers: [] }),
     }),
     close: () => db.close(),
   };

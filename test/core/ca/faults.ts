@@ -58,7 +58,10 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
     mac: (...args) => step("sealer.mac", () => inner.mac(...args)),
     verifyMac: (...args) => step("sealer.verifyMac", () => inner.verifyMac(...args)),
   };
-  const { store, leases, replicas, looks } = backend.open(createCodec(sealer), holder);
+  const { store, leases, replicas, looks, backups, facts } = backend.open(
+    createCodec(sealer),
+    holder,
+  );
   return {
     arm(n, how) {
       [left, mode, hit, reached] = [n, how, null, Promise.withResolvers<void>()];
@@ -82,6 +85,7 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
         watch: (...args) => store.watch(...args),
         now: () => step("store.now", () => store.now()),
       },
+      ...{ backups, facts },
       looks: {
         load: () => step("looks.load", () => looks.load()),
         save: (...args) => step("looks.save", () => looks.save(...args)),

@@ -3,6 +3,7 @@
  * @module
  */
 import { MemoryBackend } from "../../../src/store/memory/store.ts";
+import { describeBackups } from "../../contracts/backups.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -30,3 +31,4 @@ describeLeases("memory", memory);
 describeReplicas("memory", memory);
 describeAccessStore("memory", memory);
 describeLooks("memory", memory);
+describeBackups("memory", memory);

@@ -10,6 +10,7 @@ import type { Backend } from "../../../src/store/backend.ts";
 import { createClient } from "../../../src/store/redis/connection.ts";
 import { redisKeys } from "../../../src/store/redis/keys.ts";
 import { RequestRedis } from "../../../src/store/redis/request.ts";
+import { describeBackups } from "../../contracts/backups.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -91,6 +92,7 @@ function describeOn(
     describeReplicas(name, backends);
     describeAccessStore(name, backends);
     describeLooks(name, backends);
+    describeBackups(name, backends);
   });
 }
 
