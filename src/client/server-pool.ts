@@ -6,8 +6,8 @@
 import { FormatError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
+import { readServerAddress } from "../net/server-address.ts";
 import { ClientError } from "./errors.ts";
-import { readServerAddress } from "./server-address.ts";
 import { NextServer, readAnswer } from "./server-answer.ts";
 import { ServerClock } from "./server-clock.ts";
 import { ServerConnection } from "./server-connection.ts";

@@ -8,9 +8,9 @@ import { FormatError, RequestError, readOrNull } from "../core/errors.ts";
 import { readPem } from "../core/pem.ts";
 import { parseSpiffeId, type SpiffeId } from "../core/spiffe/id.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
+import { isLoopback } from "../net/server-address.ts";
 import { ClientError } from "./errors.ts";
 import type { RootsListing } from "./roots-listing.ts";
-import { isLoopback } from "./server-address.ts";
 import type { TrustBundle } from "./svid.ts";
 import { TransportError, type Trust } from "./transport.ts";
 

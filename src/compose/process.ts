@@ -5,10 +5,10 @@
  */
 import { createProviders } from "../../providers/index.ts";
 import { ownAddress } from "../config/addresses.ts";
+import type { DatacenterSettings } from "../config/datacenters.ts";
 import type { Settings } from "../config/settings.ts";
 import { hex } from "../core/bytes.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
-import { redact } from "../core/ca/config-fields.ts";
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { CaError, StoreError } from "../core/errors.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
@@ -32,6 +32,8 @@ import {
   type Service,
   type Storage,
 } from "./ca.ts";
+import { LiveDatacenterSettings } from "./datacenter-settings.ts";
+import { fileDifferences } from "./file-differences.ts";
 import {
   type Keks,
   kekSource,
@@ -116,7 +118,10 @@ export async function composeOver(
     compressed: false,
     agent: { agentRoutes: localAgent?.routes ?? [], textOfUnknown: agentPathText },
   });
-  return new Meshca({ service, policy, settings, platform, providers, keks, backend, localAgent });
+  return new Meshca({
+    ...{ service, policy, settings, platform, providers, keks, backend, localAgent },
+    datacenters: new LiveDatacenterSettings(settings),
+  });
 }
 
 /** Each is null if it does not survive a restart. */
@@ -144,6 +149,7 @@ interface MeshcaParts {
   readonly backend: Backend;
   /** Null if the server does not serve the routes of an agent. */
   readonly localAgent: LocalAgent | null;
+  readonly datacenters: LiveDatacenterSettings;
 }
 
 /** A composed CA: start, run, drain and close it in this order. */
@@ -170,6 +176,11 @@ export class Meshca {
     request: Request,
     environment?: RequestEnvironment,
   ): Response | Promise<Response> => this.#parts.service.app.fetch(request, environment);
+
+  /** Uses other settings of datacenters from now on. */
+  reload(next: DatacenterSettings): void {
+    this.#parts.datacenters.replace(next);
+  }
 
   /**
    * Loads the state, or creates the first one, and loads access control.
@@ -270,28 +281,4 @@ export class Meshca {
         { fields },
       );
   }
-}
-
-/**
- * The names of the fields in which a configuration file differs from the stored configuration. A
- * secret is stored in another form than it was sent, so that only its presence is compared.
- */
-function fileDifferences(
-  file: NonNullable<Settings["bootstrap"]>,
-  { clusterId, trustDomain, config }: CaState,
-  secretFields: readonly string[],
-): string[] {
-  const stored = new Map(
-    Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]),
-  );
-  const differs = ([key, value]: [string, unknown]) =>
-    JSON.stringify(stored.get(key.toLowerCase())) !== JSON.stringify(value);
-  return [
-    ...Object.entries(redact(file.config, secretFields) ?? {})
-      .filter(differs)
-      .map(([key]) => key),
-    ...(file.provider === config.provider ? [] : ["ca_provider"]),
-    ...(file.clusterId === null || file.clusterId === clusterId ? [] : ["cluster_id"]),
-    ...(file.trustDomain === null || file.trustDomain === trustDomain ? [] : ["trust_domain"]),
-  ];
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { isLoopback } from "../config/addresses.ts";
+import type { DatacenterSettings } from "../config/datacenters.ts";
 import type { Settings } from "../config/settings.ts";
 import { NotReadyError, StoreError } from "../core/errors.ts";
 import { isLocal } from "../http/client.ts";
@@ -23,10 +24,13 @@ export function notYet(): Response {
 }
 
 export class Start {
-  readonly #settings: Settings;
+  #settings: Settings;
   readonly #platform: Platform;
   readonly #serverCertificate: ReadServerCertificate;
+  /** The one that serves. */
   #meshca: Meshca | null = null;
+  /** The one that serves or starts. */
+  #composed: Meshca | null = null;
   /** Why the store does not answer, or null. */
   #reason: string | null = null;
 
@@ -39,6 +43,13 @@ export class Start {
   /** Until the CA is ready, `/healthz` is answered with 200 and every other request with 503. */
   fetch(request: Request, environment: RequestEnvironment): Response | Promise<Response> {
     return this.#meshca?.fetch(request, environment) ?? this.#unavailable(request, environment);
+  }
+
+  /** Uses other settings of datacenters from now on, also while the CA waits to be ready. */
+  reload({ primary, primaryDatacenter, datacenters }: DatacenterSettings): void {
+    const next = { primary, primaryDatacenter, datacenters };
+    this.#settings = { ...this.#settings, ...next };
+    this.#composed?.reload(next);
   }
 
   /**
@@ -76,7 +87,10 @@ export class Start {
   }
 
   async #attempt(prepare: (meshca: Meshca) => Promise<void>, signal: AbortSignal): Promise<Meshca> {
-    const meshca = await compose(this.#settings, this.#platform, this.#serverCertificate);
+    const settings = this.#settings;
+    const meshca = await compose(settings, this.#platform, this.#serverCertificate);
+    this.#composed = meshca;
+    if (settings !== this.#settings) meshca.reload(this.#settings);
     // A start that waits for the state of another replica ends with the process.
     const drain = () => meshca.drain();
     signal.addEventListener("abort", drain, { once: true });
@@ -85,6 +99,7 @@ export class Start {
       await prepare(meshca);
       return meshca;
     } catch (error) {
+      this.#composed = null;
       await meshca.close();
       throw error;
     } finally {

@@ -8,7 +8,7 @@ import { requireSegment } from "../core/spiffe/id.ts";
 import { isIpAddress } from "../net/ip.ts";
 import { isLoopback, listenAddress } from "./addresses.ts";
 import { datacenter, logLevel } from "./settings-schema.ts";
-import { duration, parsed } from "./values.ts";
+import { duration, parsed, rootPin } from "./values.ts";
 
 const DAY = 86_400_000;
 /** The path of a Unix socket has 107 octets and a NUL at most (unix(7), sun_path). */
@@ -30,14 +30,6 @@ const server = parsed((text) => {
 /** Loopback as a Host of a URL has it. */
 export const isLoopbackUrl = (url: string): boolean =>
   isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, ""));
-
-const pin = parsed((text) => {
-  const hex = text
-    .replace(/^sha256:/i, "")
-    .replaceAll(":", "")
-    .toLowerCase();
-  return /^[0-9a-f]{64}$/.test(hex) ? hex : null;
-}, "must be the SHA-256 of a root's DER: 64 hexadecimal digits, with or without colons");
 
 const service = v.pipe(
   v.string("must be the name of a service"),
@@ -165,7 +157,7 @@ const TOP = {
     ["http://127.0.0.1:8500"],
   ),
   ca_file: v.optional(path),
-  ca_pin: v.optional(pin),
+  ca_pin: v.optional(rootPin),
   datacenter: v.optional(datacenter),
   token_file: v.optional(path),
   login: v.optional(block(LOGIN)),

@@ -11,6 +11,7 @@ import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { trustDomainFault } from "../core/spiffe/trust-domain.ts";
 import { Faults } from "./faults.ts";
+import { Acl, Connect, File, type FileKeys, type Ports } from "./file-schema.ts";
 import { readSyntax, withoutListsOfOne } from "./file-syntax.ts";
 import { CONSUL_LIMITS, LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "./limits.ts";
 
@@ -32,82 +33,6 @@ export interface ConfigFile {
 }
 
 type AddFault = (field: string, reason: string) => void;
-
-const text = (what: string) => v.pipe(v.string(`must be ${what}`), v.nonEmpty(`must be ${what}`));
-const flag = v.optional(v.boolean("must be true or false"));
-
-/** A schema of objects that refuses arrays, which valibot takes for objects. */
-const object = <Schema extends v.GenericSchema>(schema: Schema) =>
-  v.optional(
-    v.pipe(
-      v.unknown(),
-      v.check((value) => !Array.isArray(value), "must be an object"),
-      schema,
-    ),
-  );
-const anyObject = object(v.record(v.string(), v.unknown(), "must be an object"));
-
-const Connect = v.strictObject({
-  enabled: flag,
-  ca_provider: v.optional(text("the name of a provider")),
-  ca_config: anyObject,
-});
-
-const Acl = v.strictObject({
-  enabled: flag,
-  default_policy: v.optional(v.picklist(["allow", "deny"], "must be allow or deny")),
-  down_policy: v.optional(v.string("must be a policy")),
-  enable_token_persistence: flag,
-  enable_token_replication: flag,
-  enable_key_list_policy: flag,
-  policy_ttl: v.optional(v.string("must be a duration")),
-  role_ttl: v.optional(v.string("must be a duration")),
-  token_ttl: v.optional(v.string("must be a duration")),
-  tokens: object(
-    v.looseObject(
-      { initial_management: v.optional(v.string("must be a token")) },
-      "must be an object",
-    ),
-  ),
-});
-
-const PORT = "must be a port";
-/** Consul's -1 disables a port. */
-const port = v.optional(
-  v.pipe(v.number(PORT), v.integer(PORT), v.minValue(-1, PORT), v.maxValue(65535, PORT)),
-);
-const Ports = v.looseObject({ http: port, https: port }, "must be an object");
-
-/** Consul's other keys of `tls` are about its RPC. */
-const stanza = object(
-  v.looseObject(
-    {
-      ca_file: v.optional(text("a file")),
-      cert_file: v.optional(text("a file")),
-      key_file: v.optional(text("a file")),
-      tls_min_version: v.optional(v.string("must be a version of TLS")),
-      verify_incoming: flag,
-    },
-    "must be an object",
-  ),
-);
-const Tls = v.looseObject({ defaults: stanza, https: stanza }, 'must be an object or "self"');
-
-const File = v.looseObject({
-  datacenter: v.optional(text("a name")),
-  data_dir: v.optional(text("a folder")),
-  log_level: v.optional(text("a level")),
-  client_addr: v.optional(text("an address")),
-  // Not a key of Consul: the store, in the form of MESHCA_STORE.
-  store: v.optional(text("the URL of a store")),
-  ports: object(Ports),
-  // "self" is not a value of Consul: a certificate of our own CA.
-  tls: v.optional(v.lazy((value) => (value === "self" ? v.literal("self") : object(Tls)))),
-  connect: object(Connect),
-  acl: object(Acl),
-  limits: anyObject,
-});
-type FileKeys = v.InferOutput<typeof File>;
 
 /** A cluster ID is a UUID in form; its version and variant bits do not matter, as in Consul. */
 const CLUSTER_ID = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/;
@@ -278,11 +203,18 @@ function readTls(tls: FileKeys["tls"], fault: AddFault): Record<string, string> 
 }
 
 function readPlainKeys(keys: FileKeys, port: number | null): Record<string, string> {
-  const { acl, client_addr: address, log_level: level } = keys;
+  const { acl, client_addr: address, log_level: level, primary_servers: servers } = keys;
+  const { datacenters } = keys;
   const isAclSet = acl?.enabled !== undefined;
   const isListenSet = address !== undefined || port !== null;
   return defined({
     MESHCA_DATACENTER: keys.datacenter,
+    MESHCA_PRIMARY_DATACENTER: keys.primary_datacenter,
+    MESHCA_PRIMARY_SERVERS: servers === undefined ? undefined : [servers].flat().join(),
+    MESHCA_PRIMARY_CA_FILE: keys.primary_ca_file,
+    MESHCA_PRIMARY_CA_PIN: keys.primary_ca_pin,
+    MESHCA_REPLICATION_TOKEN: acl?.tokens?.replication,
+    MESHCA_DATACENTERS: datacenters === undefined ? undefined : JSON.stringify(datacenters),
     MESHCA_STORE: keys.store,
     MESHCA_ACL: isAclSet ? (acl.enabled ? (acl.default_policy ?? "allow") : "off") : undefined,
     MESHCA_INITIAL_MANAGEMENT_TOKEN: acl?.tokens?.initial_management,

@@ -55,6 +55,7 @@ export function namedFiles(
   for (const [option, path] of new URLSearchParams(query ?? ""))
     if (["ca", "cert", "key"].includes(option)) add("MESHCA_STORE", path);
   addSecrets(kekVault, (path) => add("MESHCA_KEK_VAULT", path));
+  for (const path of caFilesOf(given.MESHCA_DATACENTERS)) add("MESHCA_DATACENTERS", path);
   return files;
 }
 
@@ -65,4 +66,14 @@ function addSecrets(value: unknown, add: (path: string) => void): void {
     if (typeof inner === "string" && TRANSIT_SECRETS.includes(foldedName(key))) add(inner);
     addSecrets(inner, add);
   }
+}
+
+/** The files in MESHCA_DATACENTERS, which was checked before. */
+function caFilesOf(json: string | undefined): string[] {
+  const entries: unknown[] = Object.values(json === undefined ? {} : JSON.parse(json));
+  return entries.flatMap((entry) =>
+    typeof entry === "object" && entry !== null && "ca_file" in entry
+      ? [String(entry.ca_file)]
+      : [],
+  );
 }

@@ -12,7 +12,7 @@ import {
 } from "./addresses.ts";
 import { LIMIT_ENTRIES } from "./limits.ts";
 import { TLS_ENTRIES } from "./tls.ts";
-import { duration, fileName, parsed, wholeNumber } from "./values.ts";
+import { duration, fileName, parsed, rootPin, wholeNumber } from "./values.ts";
 
 /** Kubernetes mounts the token of a pod's service account here. */
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -26,6 +26,12 @@ const importSource = parsed((text) => {
 export const managementToken = v.pipe(
   v.string(),
   v.regex(/^[\x21-\x7e]{16,128}$/, "must be 16 to 128 printable characters without blanks"),
+);
+
+/** A token of another server, which may be shorter than one of ours; at most 128, as every token. */
+export const replicationToken = v.pipe(
+  v.string(),
+  v.regex(/^[\x21-\x7e]{1,128}$/, "must be 1 to 128 printable characters without blanks"),
 );
 
 const folders = v.pipe(
@@ -132,6 +138,17 @@ export const Schema = v.object({
    */
   MESHCA_MAX_CHAIN_LENGTH: v.optional(wholeNumber(3, 32, 2), "7"),
   MESHCA_DATACENTER: v.optional(datacenter, "dc1"),
+  /** The datacenter whose root is the trust of all. @default this one */
+  MESHCA_PRIMARY_DATACENTER: v.optional(datacenter),
+  /** URLs of its servers, read with the next ones by `readDatacenters`. */
+  MESHCA_PRIMARY_SERVERS: v.optional(v.string()),
+  MESHCA_PRIMARY_CA_FILE: v.optional(fileName),
+  MESHCA_PRIMARY_CA_PIN: v.optional(rootPin),
+  /** The token of this datacenter in the primary. */
+  MESHCA_REPLICATION_TOKEN: v.optional(replicationToken),
+  MESHCA_REPLICATION_TOKEN_FILE: v.optional(fileName),
+  /** The servers of other datacenters, as JSON. */
+  MESHCA_DATACENTERS: v.optional(v.string()),
   MESHCA_LOG_LEVEL: v.optional(logLevel, "info"),
   /** The names that a Host header may have. @default any; on loopback its own names */
   MESHCA_HOSTS: v.optional(headerHosts),

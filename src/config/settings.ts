@@ -8,15 +8,17 @@ import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { isLoopback } from "./addresses.ts";
 import { CLIENT_VARIABLES } from "./client-variables.ts";
+import { type DatacenterSettings, readDatacenters } from "./datacenters.ts";
 import { Faults } from "./faults.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
 import { cannotRead } from "./file-errors.ts";
 import { readJsonFile } from "./file-syntax.ts";
 import { limitsOf } from "./limits.ts";
 import { namedFiles } from "./named-files.ts";
+import { readNamed, readSecret, type SettingsSource } from "./named-text.ts";
 import { managementToken, Schema, SETTING_NAMES } from "./settings-schema.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
-import { preferEnvironment, type TlsSettings, tlsSettings } from "./tls.ts";
+import { type TlsSettings, tlsSettings } from "./tls.ts";
 
 type Given = Readonly<Record<string, string | undefined>>;
 type ReadFile = (path: string) => string;
@@ -24,7 +26,7 @@ type ReadFile = (path: string) => string;
 export type Settings = ReturnType<typeof assembleSettings>;
 
 /** The settings that need more than their own variable. */
-interface Derived {
+interface Derived extends DatacenterSettings {
   readonly tls: TlsSettings | null;
   readonly store: StoreUrl | null;
   readonly kek: string | null;
@@ -79,12 +81,14 @@ function assembleSettings(
  * @param environment all variables; only those that begin with MESHCA_ are read.
  * @param readFile reads a file as text: the configuration, keys, certificates.
  * @param configNames the provider configuration names that a file may write in snake_case.
+ * @param publicCas whether the platform verifies servers by the public CAs, and by nothing else.
  * @throws {ConfigError} with every fault
  */
 export function readSettings(
   environment: Given,
   readFile: ReadFile,
   configNames: readonly string[],
+  publicCas = false,
 ): Settings {
   const faults = new Faults();
   const variables = givenSettings(environment);
@@ -98,11 +102,13 @@ export function readSettings(
     );
   const file = readFileSettings(variables.MESHCA_CONFIG, readFile, configNames, faults);
   const given = withStoreFile(
-    { ...preferEnvironment(file?.settings ?? {}, variables), ...variables },
+    {
+      given: { ...preferEnvironment(file?.settings ?? {}, variables), ...variables },
+      ...{ readFile, faults },
+    },
     variables,
-    readFile,
-    faults,
   );
+  const source = { given, readFile, faults };
   const result = v.safeParse(Schema, given);
   // A value may be a secret: messages name only what was expected.
   for (const issue of result.issues ?? []) faults.add(v.getDotPath(issue) ?? "", issue.message);
@@ -111,9 +117,9 @@ export function readSettings(
   const output = result.success ? result.output : null;
   const host = output?.MESHCA_LISTEN.host ?? "localhost";
   const acl = output?.MESHCA_ACL ?? (isLoopback(host) ? "off" : "deny");
-  const kekVault = readKekVault(given, readFile, faults);
-  const store = readStore(given, readFile, faults);
-  const kek = readKek(given, readFile, faults);
+  const kekVault = readKekVault(source);
+  const store = readStore(source);
+  const kek = readKek(source);
   if (
     isWhole &&
     store?.kind === "redis" &&
@@ -134,14 +140,19 @@ export function readSettings(
     const refusal = listenRefusal(serving);
     if (refusal !== null) faults.add("MESHCA_LISTEN", refusal);
   }
-  const managementToken = readManagementToken(given, readFile, faults);
-  if (isWhole && managementToken !== null && acl === "off")
+  const token = readSecret("MESHCA_INITIAL_MANAGEMENT_TOKEN", managementToken, source);
+  if (isWhole && token !== null && acl === "off")
     faults.add(
       "MESHCA_INITIAL_MANAGEMENT_TOKEN",
       "has no effect without access control; set MESHCA_ACL to deny",
     );
-  if (output === null || faults.any) throw faults.error("Cannot start");
-  const derived = { tls, store, kek, kekVault, acl, managementToken };
+  // The key of the file is called as the file has it.
+  const listName =
+    variables.MESHCA_DATACENTERS === undefined ? "datacenters" : "MESHCA_DATACENTERS";
+  const datacenters =
+    isWhole && output !== null ? readDatacenters(output, { ...source, publicCas, listName }) : null;
+  if (output === null || datacenters === null || faults.any) throw faults.error("Cannot start");
+  const derived = { ...datacenters, tls, store, kek, kekVault, acl, managementToken: token };
   return assembleSettings(output, derived, file ?? null, given);
 }
 
@@ -162,6 +173,27 @@ function givenSettings(environment: Given): Record<string, string> {
         : [],
     ),
   );
+}
+
+/** Settings that exclude each other. One in the environment replaces the other in the file. */
+const ALTERNATIVES: readonly (readonly [given: string, replaced: string])[] = [
+  ["MESHCA_TLS", "MESHCA_TLS_CERT_FILE"],
+  ["MESHCA_TLS", "MESHCA_TLS_KEY_FILE"],
+  ["MESHCA_TLS_CERT_FILE", "MESHCA_TLS"],
+  ["MESHCA_PRIMARY_CA_FILE", "MESHCA_PRIMARY_CA_PIN"],
+  ["MESHCA_PRIMARY_CA_PIN", "MESHCA_PRIMARY_CA_FILE"],
+  ["MESHCA_REPLICATION_TOKEN_FILE", "MESHCA_REPLICATION_TOKEN"],
+];
+
+/** The settings of the file without those that an alternative in the environment replaces. */
+function preferEnvironment(
+  file: Readonly<Record<string, string>>,
+  environment: Given,
+): Readonly<Record<string, string>> {
+  const replaced = ALTERNATIVES.filter(([name]) => environment[name] !== undefined).map(
+    ([, name]) => name,
+  );
+  return Object.fromEntries(Object.entries(file).filter(([name]) => !replaced.includes(name)));
 }
 
 /** The names that are not settings, each with the setting of the most similar name. */
@@ -197,34 +229,21 @@ function readFileSettings(
   }
 }
 
-/** The text of the file that a setting names; null if none is named or it cannot be read. */
-function readNamed(setting: string, given: Given, readFile: ReadFile, faults: Faults) {
-  const path = given[setting];
-  if (path === undefined || path === "") return null;
-  try {
-    return readFile(path);
-  } catch (error) {
-    faults.add(setting, cannotRead(path, error));
-    return null;
-  }
-}
-
 /** The settings with the content of the file that MESHCA_STORE_FILE names as MESHCA_STORE. */
 function withStoreFile(
-  given: Record<string, string>,
+  source: SettingsSource & { readonly given: Record<string, string> },
   variables: Given,
-  readFile: ReadFile,
-  faults: Faults,
 ): Record<string, string> {
+  const { given, faults } = source;
   if (given.MESHCA_STORE_FILE === undefined) return given;
   if (variables.MESHCA_STORE !== undefined)
     faults.add("MESHCA_STORE_FILE", "is given together with MESHCA_STORE; give one of them");
   const { MESHCA_STORE: _replaced, ...others } = given;
-  const text = readNamed("MESHCA_STORE_FILE", given, readFile, faults);
+  const text = readNamed("MESHCA_STORE_FILE", source);
   return text === null ? others : { ...others, MESHCA_STORE: text.trim() };
 }
 
-function readStore(given: Given, readFile: ReadFile, faults: Faults): StoreUrl | null {
+function readStore({ given, readFile, faults }: SettingsSource): StoreUrl | null {
   if (given.MESHCA_STORE === undefined) return null;
   const read = readStoreUrl(given.MESHCA_STORE, readFile);
   if ("kind" in read) return read;
@@ -233,28 +252,15 @@ function readStore(given: Given, readFile: ReadFile, faults: Faults): StoreUrl |
   return null;
 }
 
-function readKek(given: Given, readFile: ReadFile, faults: Faults): string | null {
+function readKek(source: SettingsSource): string | null {
+  const { given, faults } = source;
   if (given.MESHCA_KEK !== undefined && given.MESHCA_KEK_FILE)
     faults.add("MESHCA_KEK_FILE", "is given together with MESHCA_KEK; give one of them");
-  return readNamed("MESHCA_KEK_FILE", given, readFile, faults) ?? given.MESHCA_KEK ?? null;
+  return readNamed("MESHCA_KEK_FILE", source) ?? given.MESHCA_KEK ?? null;
 }
 
-function readManagementToken(given: Given, readFile: ReadFile, faults: Faults): string | null {
-  const setting = "MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE";
-  const { MESHCA_INITIAL_MANAGEMENT_TOKEN: token } = given;
-  if (!given[setting]) return token ?? null;
-  if (token !== undefined)
-    faults.add(setting, "is given together with MESHCA_INITIAL_MANAGEMENT_TOKEN; give one of them");
-  const text = readNamed(setting, given, readFile, faults);
-  if (text === null) return null;
-  const read = v.safeParse(managementToken, text.trim());
-  if (read.success) return read.output;
-  faults.add(setting, read.issues[0].message);
-  return null;
-}
-
-function readKekVault(given: Given, readFile: ReadFile, faults: Faults): Derived["kekVault"] {
-  const text = readNamed("MESHCA_KEK_VAULT", given, readFile, faults);
+function readKekVault(source: SettingsSource): Derived["kekVault"] {
+  const text = readNamed("MESHCA_KEK_VAULT", source);
   if (text === null) return null;
   let reason = "the file must be a JSON object";
   try {
@@ -264,7 +270,7 @@ function readKekVault(given: Given, readFile: ReadFile, faults: Faults): Derived
   } catch (error) {
     if (error instanceof ConfigError) reason = error.message;
   }
-  faults.add("MESHCA_KEK_VAULT", reason);
+  source.faults.add("MESHCA_KEK_VAULT", reason);
   return null;
 }
 

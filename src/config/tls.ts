@@ -53,20 +53,6 @@ export const TLS_ENTRIES = {
 
 type TlsGiven = v.InferOutput<ReturnType<typeof v.object<typeof TLS_ENTRIES, undefined>>>;
 
-/** The settings of the file without those that an alternative in the environment replaces. */
-export function preferEnvironment(
-  file: Readonly<Record<string, string>>,
-  environment: Readonly<Record<string, string | undefined>>,
-): Readonly<Record<string, string>> {
-  const replaced: readonly string[] =
-    environment.MESHCA_TLS !== undefined
-      ? ["MESHCA_TLS_CERT_FILE", "MESHCA_TLS_KEY_FILE"]
-      : environment.MESHCA_TLS_CERT_FILE !== undefined
-        ? ["MESHCA_TLS"]
-        : [];
-  return Object.fromEntries(Object.entries(file).filter(([name]) => !replaced.includes(name)));
-}
-
 interface Served {
   /** The host to listen on. */
   readonly host: string;

@@ -40,3 +40,12 @@ export const fileName = v.pipe(v.string("must name a file"), v.nonEmpty("must na
 /** The parts of a text between commas and blanks. */
 export const listOf = (text: string): string[] =>
   text.split(/[\s,]+/).filter((part) => part !== "");
+
+/** The SHA-256 of a root's DER: 64 hexadecimal digits in lower case. */
+export const rootPin = parsed((text) => {
+  const hex = text
+    .replace(/^sha256:/i, "")
+    .replaceAll(":", "")
+    .toLowerCase();
+  return /^[0-9a-f]{64}$/.test(hex) ? hex : null;
+}, "must be the SHA-256 of a root's DER: 64 hexadecimal digits, with or without colons");

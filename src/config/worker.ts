@@ -13,6 +13,7 @@ import { duration } from "./values.ts";
 
 const FILE = "a Worker has no files";
 const PLATFORM = "Cloudflare terminates TLS and owns the address";
+const PUBLIC_CAS = "it verifies servers by the public CAs, and by nothing else";
 const CLIENTS = "no isolate sees all requests; use rate limiting rules of the zone";
 
 /** Limits of one process, which an isolate is not. */
@@ -54,6 +55,9 @@ const REFUSED = new Map<string, string>([
     "MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE",
     `${FILE}; use the secret MESHCA_INITIAL_MANAGEMENT_TOKEN`,
   ],
+  ["MESHCA_REPLICATION_TOKEN_FILE", `${FILE}; use the secret MESHCA_REPLICATION_TOKEN`],
+  ["MESHCA_PRIMARY_CA_FILE", PUBLIC_CAS],
+  ["MESHCA_PRIMARY_CA_PIN", PUBLIC_CAS],
   [
     "MESHCA_IMPORT",
     `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`,
@@ -141,7 +145,7 @@ function readShared(
   // Faults that follow from MESHCA_ACL=off would repeat that fault.
   const acl = given.MESHCA_ACL === "off" ? { MESHCA_ACL: "deny" } : {};
   try {
-    return readSettings({ ...given, ...behindProxy, ...acl }, noFile, configNames);
+    return readSettings({ ...given, ...behindProxy, ...acl }, noFile, configNames, true);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     // MESHCA_LISTEN is not the operator's; other fields may have a fault already.

@@ -15,7 +15,7 @@ export const CONSUL_AGENT_KEYS: readonly string[] = (
   "enable_central_service_config enable_debug enable_local_script_checks enable_script_checks enable_syslog encrypt encrypt_verify_incoming " +
   "encrypt_verify_outgoing experiments gossip_lan gossip_wan http_config key_file leave_on_terminate license_path locality log_file " +
   "log_json log_rotate_bytes log_rotate_duration log_rotate_max_files max_query_time native_dns node_id node_meta node_name non_voting_server " +
-  "partition peering performance pid_file primary_datacenter primary_gateways primary_gateways_interval protocol raft_boltdb raft_logstore " +
+  "partition peering performance pid_file primary_gateways primary_gateways_interval protocol raft_boltdb raft_logstore " +
   "raft_protocol raft_snapshot_interval raft_snapshot_threshold raft_trailing_logs read_replica reconnect_timeout reconnect_timeout_wan " +
   "recursors rejoin_after_leave reporting request_limits retry_interval retry_interval_wan retry_join retry_join_wan retry_max " +
   "retry_max_wan rpc segment segments serf_allowed_cidrs_lan serf_allowed_cidrs_wan serf_lan serf_wan server server_name server_rejoin_age_max " +

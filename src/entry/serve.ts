@@ -5,6 +5,7 @@
 import type { Meshca } from "../compose/process.ts";
 import { notYet, Start } from "../compose/start.ts";
 import { hostPort, ownAddress } from "../config/addresses.ts";
+import type { DatacenterSettings } from "../config/datacenters.ts";
 import type { Settings } from "../config/settings.ts";
 import { prepareData } from "./data-platform.ts";
 import { type Listen, listenWithTls, stopInTime } from "./listen.ts";
@@ -22,6 +23,8 @@ export interface Served {
   readonly ready: Promise<Meshca>;
   /** Reads the TLS files now. */
   reload(): void;
+  /** Uses other settings of datacenters from now on. */
+  useDatacenters(next: DatacenterSettings): void;
   /** Stops accepting, answers blocked queries, and finishes requests in progress. */
   close(): Promise<void>;
 }
@@ -46,8 +49,9 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   ).catch((error: unknown) => listenFailed(settings.listen, error));
   const { certificates } = server;
   const listen = { host: settings.listen.host, port: server.port };
-  start = new Start({ ...settings, listen }, platform, () => certificates?.shown ?? null);
-  const ready = start.run(async ({ ca }) => certificates?.start(ca), closing.signal);
+  const starting = new Start({ ...settings, listen }, platform, () => certificates?.shown ?? null);
+  start = starting;
+  const ready = starting.run(async ({ ca }) => certificates?.start(ca), closing.signal);
   const running = ready.then((meshca) => meshca.run());
   running.catch(() => undefined);
   const address = hostPort(listen.host, listen.port);
@@ -58,6 +62,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
     platform,
     ready,
     reload: () => certificates?.reload(),
+    useDatacenters: (next) => starting.reload(next),
     async close() {
       const stopped = stopInTime(server);
       closing.abort();

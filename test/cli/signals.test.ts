@@ -97,6 +97,41 @@ describe("SIGHUP", () => {
       }),
   );
 
+  it(
+    "re-reads the servers of other datacenters, but not the role of this one",
+    { timeout: 60_000 },
+    () =>
+      inNewFolder(async (folder) => {
+        const config = join(folder, "meshca.json");
+        const server = (port: number) => ({ servers: [`http://127.0.0.1:${port}`] });
+        const write = (file: object) => writeFileSync(config, JSON.stringify(file));
+        write({ datacenters: { dc2: server(1) } });
+        const started = await startServer({ MESHCA_CONFIG: config });
+        try {
+          const reloads = () =>
+            linesOf(started.stdout()).filter(({ message }) =>
+              String(message).includes("after SIGHUP"),
+            );
+          const reload = async (file: object) => {
+            write(file);
+            const before = reloads().length;
+            process.kill(started.pid, "SIGHUP");
+            await until(() => reloads().length > before);
+            return reloads().at(-1);
+          };
+          const others = await reload({ datacenters: { dc2: server(2), dc3: server(3) } });
+          assert.deepEqual([others?.level, others?.needRestart], ["INFO", undefined]);
+          const primary = { primary_datacenter: "dc2", primary_servers: ["http://127.0.0.1:1"] };
+          assert.deepEqual((await reload(primary))?.needRestart, ["primaryDatacenter"]);
+          const faulty = await reload({ primary_datacenter: "dc2" });
+          assert.equal(faulty?.level, "ERROR");
+          assert.match(String(faulty?.reason), /MESHCA_PRIMARY_SERVERS: is required/);
+        } finally {
+          assert.deepEqual([(await started.stop()).code, started.stderr()], [0, ""]);
+        }
+      }),
+  );
+
   it("does not end a worker that is still starting", { timeout: 60_000 }, async () => {
     const starting = startServer({}, ["--workers", "2"]);
     const parent = async (): Promise<number> => {

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { httpDate, retryAfterMs, wholeNumber } from "../../src/client/http-values.ts";
-import { isLoopback, readServerAddress } from "../../src/client/server-address.ts";
+import { isLoopback, readServerAddress } from "../../src/net/server-address.ts";
 
 const NOW = new Date("2026-06-01T12:00:00Z");
 

@@ -492,7 +492,7 @@ export const CLIENT: readonly Mutant[] = [
     ["the size of a body", "if (total > maxBytes)", "if (false)", "client/server-pool"],
   ),
   ...guardsOf(
-    "src/client/server-address.ts",
+    "src/net/server-address.ts",
     [
       "plain HTTP to another machine",
       'if (url.protocol === "http:")',

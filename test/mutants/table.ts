@@ -7,6 +7,7 @@ import { CERTIFICATES } from "./certificates.ts";
 import { CHANGES } from "./changes.ts";
 import { CLIENT } from "./client.ts";
 import { CONSUL_API } from "./consul-api.ts";
+import { DATACENTERS } from "./datacenters.ts";
 import { EDGE } from "./edge.ts";
 import type { Mutant } from "./mutant.ts";
 import { PROVIDERS } from "./providers.ts";
@@ -20,6 +21,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...CERTIFICATES,
   ...ACCESS,
   ...STORED,
+  ...DATACENTERS,
   ...EDGE,
   ...CONSUL_API,
   ...PROVIDERS,

@@ -242,7 +242,13 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/client/",
-    ours: ["src/core/", "src/consul/", "src/schemas.ts", "src/client/"],
+    ours: [
+      "src/core/",
+      "src/consul/",
+      "src/net/server-address.ts",
+      "src/schemas.ts",
+      "src/client/",
+    ],
     packages: ["jose", "valibot"],
   },
   // Routes in the form of the server's, which serves them too if nothing has to be checked.

@@ -7,6 +7,7 @@ import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import type { Meshca } from "../../compose/process.ts";
 import { reachableAddresses } from "../../config/addresses.ts";
+import type { DatacenterSettings } from "../../config/datacenters.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
@@ -136,21 +137,32 @@ function stateFields(
 
 const workerField = (worker: number | null) => (worker === null ? {} : { worker });
 
-/** Logs the names of changed settings that need a restart; their values may be secrets. */
-function reloader(before: Settings, { platform: { log }, reload }: Served): () => void {
+/** Uses what can change without a restart, and logs the names of other settings that changed. */
+function reloader(before: Settings, served: Served): () => void {
+  const { log } = served.platform;
+  let inUse: DatacenterSettings = before;
   return () => {
-    reload();
+    served.reload();
     try {
       const after = { ...settingsOf(process.env), worker: before.worker };
       log.setLevel(after.logLevel);
+      // The values may be secrets.
       const changed = (Object.keys(after) as (keyof Settings)[]).filter(
         (name) =>
-          name !== "logLevel" && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
+          !RELOADED.includes(name) && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
       );
-      log.info("Reloaded the TLS files and the log level after SIGHUP", {
-        logLevel: after.logLevel,
-        ...(changed.length > 0 ? { needRestart: changed } : {}),
-      });
+      // A primary that becomes a secondary, or a secondary that becomes a primary, starts again.
+      const hasSameRole = (after.primary === null) === (before.primary === null);
+      inUse = hasSameRole ? after : { ...inUse, datacenters: after.datacenters };
+      served.useDatacenters(inUse);
+      const needRestart = [...changed, ...(hasSameRole ? [] : ["primaryDatacenter"])];
+      log.info(
+        "Reloaded the TLS files, the log level and the servers of other datacenters after SIGHUP",
+        {
+          logLevel: after.logLevel,
+          ...(needRestart.length > 0 ? { needRestart } : {}),
+        },
+      );
     } catch (error) {
       log.error(
         "Failed to reload the settings after SIGHUP; keeping the previous settings. The TLS files were reloaded",
@@ -161,3 +173,11 @@ function reloader(before: Settings, { platform: { log }, reload }: Served): () =
     }
   };
 }
+
+/** The settings that are used without a restart. */
+const RELOADED: readonly (keyof Settings)[] = [
+  "logLevel",
+  "primary",
+  "primaryDatacenter",
+  "datacenters",
+];

@@ -4,8 +4,8 @@
  */
 import * as v from "valibot";
 import { ClientError } from "../../client/errors.ts";
-import { isLoopback } from "../../client/server-address.ts";
 import { TransportError } from "../../client/transport.ts";
+import { isLoopback } from "../../net/server-address.ts";
 import type { Failure } from "../output.ts";
 import { type ServerOptions, urlOf } from "./address.ts";
 import { type Answer, type Exchange, exchange, type Verification } from "./exchange.ts";

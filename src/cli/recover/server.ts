@@ -3,8 +3,9 @@
  * so that a server is never called without verification.
  * @module
  */
-import { isLoopback } from "../../client/server-address.ts";
+
 import { errorCode } from "../../config/file-errors.ts";
+import { isLoopback } from "../../net/server-address.ts";
 import {
   cannotRead,
   type Files,
