@@ -36,7 +36,7 @@ export function trustProblem(
     caFile !== null
       ? `run ${fetchRoots} > ${caFile} ${from}; the file is read again without a restart`
       : `start the agent with --ca-file FILE after ${fetchRoots} > FILE ${from}${caPin === null ? "" : ", or with --ca-pin of the new root"}`;
-  return `every root that verifies a server has expired, the last one at ${trustExpiredAt.toISOString()}: no server is contacted until the agent gets a new root; ${how}`;
+  return `every root that verifies a server has expired, the last one at ${trustExpiredAt.toISOString()}: a connection that is open goes on, and no new one can be verified until the agent has a new root; ${how}`;
 }
 
 /** That an expired certificate could not be replaced, for lack of a token or a login; or null. */
@@ -62,7 +62,7 @@ export class ProspectsLog {
   look(trust: string | null, login: string | null): void {
     if (trust !== null && this.#trust === null)
       this.#log.error(
-        "No server can be verified any more: certificates in use stay in use until they expire",
+        "No new connection to a server can be verified any more: certificates in use stay in use until they expire",
         { reason: trust },
       );
     if (trust === null && this.#trust !== null)

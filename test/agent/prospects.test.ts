@@ -129,7 +129,7 @@ describe("ProspectsLog", () => {
       log.look(trust, login);
     assert.deepEqual(lines, [
       "warn A certificate that expires could not be replaced",
-      "error No server can be verified any more: certificates in use stay in use until they expire",
+      "error No new connection to a server can be verified any more: certificates in use stay in use until they expire",
       "info Servers can be verified again, by a root that is valid",
     ]);
   });

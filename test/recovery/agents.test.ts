@@ -104,7 +104,7 @@ describe("agents whose roots and leaves have expired", () => {
             { runtime, until: "open" },
           );
           const { reason } = await agent.logged(
-            "No server can be verified any more: certificates in use stay in use until they expire",
+            "No new connection to a server can be verified any more: certificates in use stay in use until they expire",
           );
           await recover(server);
           // A new root alone does not bring it back.
