@@ -38,9 +38,13 @@ export const CONSUL_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries
 
 /**
  * Reads a configuration.
+ * @param datacenter a secondary one has no root. @default "primary"
  * @throws {ConfigError} with every fault, in Consul's order and words
  */
-export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
+export function parseConsulConfig(
+  config: ConfigMap | null,
+  datacenter: "primary" | "secondary" = "primary",
+): ConsulConfig {
   const fields = decodeConfig(Fields, config ?? {});
   const privateKey = fields.PrivateKey ?? "";
   const rootCert = fields.RootCert ?? "";
@@ -50,6 +54,12 @@ export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
     "RootCert",
     "must provide a private key when providing a root cert",
   );
+  for (const [name, value] of Object.entries({ PrivateKey: privateKey, RootCert: rootCert }))
+    faults.refuse(
+      datacenter === "secondary" && value !== "",
+      name,
+      `${name} belongs into the primary datacenter: a secondary one has no root of its own`,
+    );
   const common = readCommon(fields, faults);
   faults.throwIfAny();
   return { ...common, privateKey, rootCert };

@@ -56,6 +56,8 @@ export const consulProvider: ProviderType<ConsulConfig> = {
   prepare,
   requestIntermediate,
   open,
+  keepsIssuer: (before, after) =>
+    before.keySpec.type === after.keySpec.type && before.keySpec.bits === after.keySpec.bits,
   opensAlike: (before, after) => before.intermediateTtlMs === after.intermediateTtlMs,
   issuerOf: (state) => issuerChainOf(state)[0] ?? null,
   rotateObstacle({ privateKey, rootCert }) {

@@ -4,6 +4,7 @@
  */
 import type { Replica } from "../ports/replicas.ts";
 import type { CaState } from "../state.ts";
+import type { PrimaryStatus } from "./follower.ts";
 
 /** The status of this replica. */
 export interface Status {
@@ -34,6 +35,8 @@ export interface Status {
   readonly notes: readonly string[];
   /** The service that has the provider's external resources does not answer. */
   readonly providerUnavailable: boolean;
+  /** What this datacenter follows; null in a primary one. */
+  readonly primary: PrimaryStatus | null;
 }
 
 /** Two states between which an operator has to decide. */

@@ -5,9 +5,11 @@
  * @module
  */
 
-import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
+import type { DeletionTime } from "../deletion-time.ts";
+import { ConflictError, NotReadyError, ProviderError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
+import type { PrimaryDatacenter } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
 import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
@@ -17,6 +19,7 @@ import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status }
 import type { CaPorts } from "./ca-ports.ts";
 import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
+import { Follower } from "./follower.ts";
 import { garbageDueAt } from "./garbage.ts";
 import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
@@ -32,7 +35,15 @@ import {
   planNewRoot,
   planReplacedRoot,
   type RotationRequest,
+  requireIndex,
 } from "./plan-change.ts";
+import {
+  type Followed,
+  planFollow,
+  planFollowerConfiguration,
+  planFollowerPrune,
+  planJoin,
+} from "./plan-follow.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import { renewWindowMs } from "./renew-window.ts";
 import { Replica } from "./replica.ts";
@@ -41,7 +52,7 @@ import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
 import { longestConfirmMs } from "./root-removal.ts";
-import { nextStep, type Step } from "./schedule.ts";
+import { nextFollowerStep, nextStep, type Step } from "./schedule.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
@@ -56,6 +67,8 @@ export interface CaOptions {
   readonly datacenter: string;
   /** Whether the deployment has several datacenters, of which this is one. @default false */
   readonly hasDatacenters?: boolean;
+  /** The primary datacenter, if this one follows it. @default null: this is the primary one */
+  readonly primary?: PrimaryDatacenter | null;
   /** The names that a server's own certificate is allowed to have. @default NO_SERVER_NAMES */
   readonly serverNames?: ServerNames;
   /**
@@ -87,6 +100,8 @@ export class CertificateAuthority {
   readonly #maintenance: Maintenance;
   readonly #limiter: Limiter;
   readonly #signer: LeafSigner;
+  /** Null in a primary datacenter. */
+  readonly #follower: Follower | null;
 
   /** @throws {RangeError} for lease times or ages that cannot work */
   constructor(options: CaOptions) {
@@ -112,6 +127,10 @@ export class CertificateAuthority {
       datacenter: options.hasDatacenters === true ? datacenter : null,
     });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
+    this.#follower =
+      options.primary === undefined || options.primary === null
+        ? null
+        : new Follower(options.primary, ports);
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
       datacenter,
@@ -219,18 +238,36 @@ export class CertificateAuthority {
    */
   configure(request: ConfigurationRequest, caller: Caller = NOBODY): Promise<boolean> {
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
-      const planned = await planConfiguration(change.require(), request, change);
+      const snapshot = change.require();
+      const planned =
+        this.#follower === null
+          ? await planConfiguration(snapshot, request, change)
+          : await planFollowerConfiguration(
+              snapshot,
+              request,
+              await readListing(this.#follower),
+              change,
+            );
       if (planned === null) change.recordUnchanged("configure");
       else await change.commit(planned);
       return planned !== null;
     });
   }
 
-  /** Rotates to a new root now. @returns the snapshot with it. */
+  /**
+   * Rotates to a new root now; in a secondary datacenter to a new intermediate.
+   * @returns the snapshot with it.
+   */
   rotate(request: RotationRequest, caller: Caller = NOBODY): Promise<Snapshot> {
-    return this.#changes.run("RECONFIGURING", caller, async (change) =>
-      change.commit(await planNewRoot(change.require(), request, change)),
-    );
+    return this.#changes.run("RECONFIGURING", caller, async (change) => {
+      const snapshot = change.require();
+      if (this.#follower === null)
+        return change.commit(await planNewRoot(snapshot, request, change));
+      requireIndex(snapshot.state, request.modifyIndex);
+      const followed = await readListing(this.#follower);
+      const planned = await planFollow(snapshot, followed, change, true);
+      return planned === null ? snapshot : change.commit(planned);
+    });
   }
 
   /**
@@ -364,11 +401,73 @@ export class CertificateAuthority {
     const time = await this.#deletionClock.look(state);
     if (this.#replica.stopped !== null) return { kind: "wait", until };
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
+    if (this.#follower !== null) return this.#tickFollower(this.#follower, time, garbageAt);
     const due = nextStep(state, this.#policy, time, garbageAt);
     if (due.kind === "bootstrap") await this.#bootstrap();
     else if (due.kind === "prune") await this.#apply(planPrune);
     else return this.#maintain(due);
     return due;
+  }
+
+  /** Whether this datacenter follows another one. */
+  get isSecondary(): boolean {
+    return this.#follower !== null;
+  }
+
+  /**
+   * Waits until the primary's roots may have changed, and follows them, if this replica leads.
+   * @returns whether it waited. @throws {CaError}
+   */
+  async followPrimary(signal: AbortSignal): Promise<boolean> {
+    const follower = this.#follower;
+    if (follower === null || this.#leadership.lease === null) return false;
+    if (await follower.watch(signal)) await this.tick();
+    return true;
+  }
+
+  /** Does the one step of a secondary datacenter that is due. */
+  async #tickFollower(
+    follower: Follower,
+    time: DeletionTime,
+    collectAt: Date | null,
+  ): Promise<Step> {
+    const now = this.#ports.clock.now().getTime();
+    await follower.look();
+    const state = this.snapshot?.state ?? null;
+    const { listing, primary } = follower;
+    const due = nextFollowerStep(state, listing, { policy: this.#policy, time, collectAt });
+    const attempt = (text: string, work: () => Promise<unknown>) =>
+      this.#maintenance.attempt(follower.step, text, work);
+    let done = false;
+    if (listing !== null && due.kind === "join")
+      done = await attempt("Failed to join the primary datacenter; will retry", () =>
+        this.#join({ primary, listing }),
+      );
+    else if (listing !== null && (due.kind === "follow" || due.kind === "renew"))
+      done = await attempt(
+        "Failed to follow the primary datacenter; leaves are signed under the present roots, will retry",
+        () =>
+          this.#apply((snapshot, change) =>
+            planFollow(snapshot, { primary, listing }, change, due.kind === "renew"),
+          ),
+      );
+    else if (listing !== null && due.kind === "prune") {
+      await this.#apply((snapshot, change) => planFollowerPrune(snapshot, listing, change));
+      done = true;
+    } else {
+      if (due.kind === "wait") follower.step.fault = null;
+      return this.#maintain(due);
+    }
+    return done ? due : { kind: "wait", until: new Date(now + this.#policy.leaderRetryMs) };
+  }
+
+  /** Takes over the primary's roots for the first time, unless another replica did. */
+  #join(followed: Followed): Promise<void> {
+    return this.#changes.run("INITIALIZING", NOBODY, async (change) => {
+      if (change.snapshot !== null) return;
+      const { clusterId: _, trustDomain: __, ...config } = this.#bootstrapConfig;
+      await change.commit(await planJoin(followed, config, change));
+    });
   }
 
   /** Does a step that may have to wait for its retry, or an inspection. @returns what it did */
@@ -431,6 +530,14 @@ export class CertificateAuthority {
   /** Inspects the provider's issuer and root: a lost issuer is renewed, another root followed. */
   async #inspect(): Promise<void> {
     const found = await this.snapshot?.provider?.external?.inspect();
+    const follower = this.#follower;
+    if (follower !== null) {
+      // The root is the primary's.
+      if (!found?.issuerLost) return;
+      const followed = await readListing(follower);
+      await this.#apply((snapshot, change) => planFollow(snapshot, followed, change, true));
+      return;
+    }
     if (!found?.rootReplaced) this.#maintenance.setRefusedRoot(null);
     if (found?.issuerLost) await this.#apply(planRenewal);
     if (!found?.rootReplaced) return;
@@ -482,6 +589,7 @@ export class CertificateAuthority {
       live,
       notes,
       providerUnavailable: unavailable,
+      primary: this.#follower?.status ?? null,
     };
   }
 
@@ -493,7 +601,10 @@ export class CertificateAuthority {
       const stale = this.#replica.health.signingObstacle(snapshot.config.leafTtlMs);
       return stale?.message ?? this.#maintenance.health(snapshot.provider).obstacle;
     } catch (error) {
-      return reasonOf(error).trim();
+      const reason = reasonOf(error).trim();
+      const { primary } = this.status;
+      if (this.snapshot !== null || primary === null) return reason;
+      return `${reason}: it waits for the primary datacenter ${primary.datacenter}${primary.fault === null ? "" : `: ${primary.fault.reason}`}`;
     }
   }
 
@@ -553,4 +664,16 @@ export class CertificateAuthority {
     if (current === null) return "the CA has not finished initializing";
     return this.#changes.incompatibleReplica();
   }
+}
+
+/** @throws {ProviderError} `provider_unavailable` before the primary's roots were read */
+async function readListing(follower: Follower): Promise<Followed> {
+  await follower.look(true);
+  const { primary, listing, status } = follower;
+  if (listing !== null) return { primary, listing };
+  throw new ProviderError(
+    "provider_unavailable",
+    `Cannot change the CA: the roots of the primary datacenter ${primary.name} could not be read${status.fault === null ? "" : `: ${status.fault.reason}`}`,
+    { retryAfterMs: 4000 },
+  );
 }

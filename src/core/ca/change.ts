@@ -58,7 +58,9 @@ export interface PlannedChange {
     | "cross"
     | "rewrap"
     | "record-access"
-    | "intermediate";
+    | "intermediate"
+    | "join"
+    | "follow";
   readonly snapshot: Snapshot;
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
@@ -80,6 +82,8 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   rewrap: "encrypted all keys with the current key-encryption key",
   "record-access": "recorded that the ACL is set up",
   intermediate: "signed an intermediate for another datacenter",
+  join: "took over the roots of the primary datacenter, with an intermediate of this one",
+  follow: "followed the roots of the primary datacenter",
 };
 
 /** What a first commit expects. */

@@ -5,7 +5,7 @@
  */
 
 import { ConfigError, ConflictError, reasonOf } from "../errors.ts";
-import type { Clock } from "../ports/clock.ts";
+import type { Clock, Random } from "../ports/clock.ts";
 import type { Provider, ProviderHealth } from "../ports/provider.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import type { Step } from "./schedule.ts";
@@ -24,14 +24,17 @@ interface Fault {
  */
 export class RetriedStep {
   readonly #clock: Clock;
+  readonly #random: Random | null;
   #failures = 0;
   #failedAt = 0;
   #waitMs = 0;
   /** Why it fails, and since when; null after a success. */
   fault: Fault | null = null;
 
-  constructor(clock: Clock) {
+  /** @param random shortens each pause by up to a half; null: no jitter. @default null */
+  constructor(clock: Clock, random: Random | null = null) {
     this.#clock = clock;
+    this.#random = random;
   }
 
   get isDue(): boolean {
@@ -46,7 +49,8 @@ export class RetriedStep {
     } catch (error) {
       const now = this.#clock.now();
       this.#failures = Math.min(8, this.#failures + 1);
-      [this.#failedAt, this.#waitMs] = [now.getTime(), 1000 * 2 ** this.#failures];
+      const share = 1 - (this.#random?.fraction() ?? 0) / 2;
+      [this.#failedAt, this.#waitMs] = [now.getTime(), 1000 * 2 ** this.#failures * share];
       this.fault = { reason: reasonOf(error), since: this.fault?.since ?? now };
       throw error;
     }

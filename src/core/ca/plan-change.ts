@@ -51,6 +51,12 @@ export interface BootstrapConfig extends NewConfig {
   readonly trustDomain: string | null;
 }
 
+/** Whether a configuration is of a datacenter that follows another one. */
+interface ForDatacenter {
+  readonly isSecondary: boolean;
+}
+const PRIMARY: ForDatacenter = { isSecondary: false };
+
 /** A configuration with its provider's type. */
 interface Target {
   readonly type: ProviderType;
@@ -78,8 +84,13 @@ export function newClusterId(random: Random): string {
  * Reads a configuration, whose names no two services may share in a trust domain.
  * @throws {ConfigError}
  */
-function parseFor(trustDomain: string, type: ProviderType, config: ConfigMap | null): CommonConfig {
-  const parsed = type.parse(config);
+export function parseFor(
+  trustDomain: string,
+  type: ProviderType,
+  config: ConfigMap | null,
+  { isSecondary }: ForDatacenter = PRIMARY,
+): CommonConfig {
+  const parsed = type.parse(config, isSecondary ? "secondary" : "primary");
   const clash = clashAmong(parsed.serviceDnsNames, trustDomain);
   if (clash === null) return parsed;
   const message = clashText(clash);
@@ -133,11 +144,7 @@ export async function planConfiguration(
 ): Promise<PlannedChange | null> {
   const { state } = snapshot;
   const type = requireType(request.provider, change);
-  // Consul's text.
-  if (request.state !== null && Object.keys(request.state).length > 0)
-    throw new ConfigError(
-      "Provider State is read-only. It must be omitted or identical to the current value",
-    );
+  requireReadOnlyState(request);
   wrapConfigError(() => requireDistinctFields(request.config));
   requireKept(request, state.config, type.secretFields);
   const redacted = redact(request.config, type.secretFields);
@@ -363,7 +370,16 @@ export function requireValid({ issuer }: Provider, root: Certificate, now: Date)
   );
 }
 
-function requireType(name: string, { providers }: ChangeContext): ProviderType {
+/** @throws {ConfigError} if a provider state is sent that is not empty */
+export function requireReadOnlyState({ state }: ConfigurationRequest): void {
+  // Consul's text.
+  if (state !== null && Object.keys(state).length > 0)
+    throw new ConfigError(
+      "Provider State is read-only. It must be omitted or identical to the current value",
+    );
+}
+
+export function requireType(name: string, { providers }: ChangeContext): ProviderType {
   const type = providers.get(name);
   // Consul's text (agent/consul/leader_connect_ca.go).
   if (type === undefined)
@@ -374,7 +390,7 @@ function requireType(name: string, { providers }: ChangeContext): ProviderType {
 }
 
 /** @throws {ConflictError} `index_mismatch` */
-function requireIndex(state: CaState, modifyIndex: bigint | null): void {
+export function requireIndex(state: CaState, modifyIndex: bigint | null): void {
   if (
     modifyIndex !== null &&
     modifyIndex !== 0n &&
@@ -391,14 +407,17 @@ export function activeTarget({ state, config }: Snapshot, { providers }: ChangeC
  * A configuration as it is kept, without the secrets that were sent: in memory parsed a second time
  * if there are some.
  */
-function withoutSecrets(
+export function withoutSecrets(
   type: ProviderType,
   sent: CommonConfig,
   { provider, config: raw, forceWithoutCrossSigning }: NewConfig,
+  { isSecondary }: ForDatacenter = PRIMARY,
 ): Pick<Candidate, "config" | "stored"> {
   const redacted = redact(raw, type.secretFields);
   return {
-    config: sameJson(redacted, raw) ? sent : wrapConfigError(() => type.parse(redacted)),
+    config: sameJson(redacted, raw)
+      ? sent
+      : wrapConfigError(() => type.parse(redacted, isSecondary ? "secondary" : "primary")),
     stored: { provider, config: redacted, forceWithoutCrossSigning },
   };
 }

@@ -19,13 +19,13 @@ import type { ResolutionRequest } from "./api.ts";
 import type { Hints } from "./ca-ports.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
-import { issuerChainOf } from "./cross-chain.ts";
+import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import { buildCrossChain } from "./cross-sign.ts";
 import { isGarbage, withGarbage } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import { newCommitId, openProved, wrapConfigError } from "./plan-change.ts";
 import { isDead } from "./root-removal.ts";
-import { snapshotOf, typeOf } from "./snapshot.ts";
+import { parseOf, snapshotOf, typeOf } from "./snapshot.ts";
 import { retire, stamp } from "./transitions.ts";
 
 interface Resolution {
@@ -126,17 +126,15 @@ export async function planResolution(
   if (!force) requireNotAbandoned(kept, other);
   const united = unite(kept, other, change, resolution.time);
   const type = typeOf(types, kept.config.provider);
-  const config = wrapConfigError(() => type.parse(kept.config.config));
+  const config = wrapConfigError(() => parseOf(type, kept));
   const root = activeRoot(united).certificate;
   const prepared = { root, state: kept.provider.active };
   const provider = await openProved(united, { type, config, prepared }, change);
-  const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
-    snapshotOf(united, config, provider),
-    provider,
-    root,
-    force,
-    change,
-  );
+  // The cross-signed certificates of a secondary datacenter are the primary's, which it follows next.
+  const { chain, abandonedRoots, forceWouldAbandon } =
+    kept.primary === null
+      ? await buildCrossChain(snapshotOf(united, config, provider), provider, root, force, change)
+      : { chain: crossChainOf(activeRoot(kept)), abandonedRoots: [], forceWouldAbandon: [] };
   const ownAccess = kept.access ?? other?.access ?? null;
   const next: CaState = {
     ...united,

@@ -5,8 +5,10 @@
  */
 
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
+import type { PrimaryListing } from "../ports/primary.ts";
 import { activeRoot, type CaState } from "../state.ts";
 import { crossChainOf, issuerChainOf, needsCrossSigning } from "./cross-chain.ts";
+import { differs, followedPrunable } from "./followed-roots.ts";
 import { confirmMs, longestConfirmMs, pruneAt } from "./root-removal.ts";
 import type { Policy } from "./timing-and-limits.ts";
 import { prunable } from "./transitions.ts";
@@ -20,6 +22,10 @@ export type Step =
   | { readonly kind: "renew" }
   /** Renew a cross-signed certificate that is needed for longer than it lives. */
   | { readonly kind: "cross" }
+  /** In a secondary datacenter: take over the primary's roots for the first time. */
+  | { readonly kind: "join" }
+  /** In a secondary datacenter: follow the primary's roots. */
+  | { readonly kind: "follow" }
   /** Delete garbage of providers. */
   | { readonly kind: "collect" }
   /** Nothing is due before `until`; null if nothing will ever be. */
@@ -51,6 +57,36 @@ export function nextStep(
     kind: "wait",
     until: dates.length === 0 ? null : new Date(Math.min(...dates.map(Number))),
   };
+}
+
+/**
+ * Decides the next step of a secondary datacenter. Without the primary's roots nothing is followed,
+ * renewed or removed.
+ * @param listing the primary's roots as they were read last, or null.
+ */
+export function nextFollowerStep(
+  state: CaState | null,
+  listing: PrimaryListing | null,
+  { policy, time, collectAt }: FollowerSchedule,
+): Step {
+  if (state === null) return listing === null ? WAIT : { kind: "join" };
+  if (listing !== null && differs(state, listing)) return { kind: "follow" };
+  const renewal = renewAt(state);
+  if (listing !== null && renewal !== null && renewal <= time.now) return { kind: "renew" };
+  if (listing !== null && followedPrunable(state, listing, policy, time)) return { kind: "prune" };
+  const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
+  if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
+  // It is woken by a change of the primary's roots; the rest happens within a few ticks of its date.
+  return WAIT;
+}
+
+const WAIT: Step = { kind: "wait", until: null };
+
+interface FollowerSchedule {
+  readonly policy: Policy;
+  readonly time: DeletionTime;
+  /** When garbage of a provider may be deleted, or null. */
+  readonly collectAt: Date | null;
 }
 
 /** The look at the store's clock that `nextStep` needs. */

@@ -69,6 +69,14 @@ export function typeOf(types: ProviderTypes, name: string): ProviderType {
   return type;
 }
 
+/** The stored configuration of a state. @throws {ConfigError} with every fault */
+export function parseOf(
+  type: ProviderType,
+  { config, primary }: Pick<CaState, "config" | "primary">,
+): CommonConfig {
+  return type.parse(config.config, primary === null ? "primary" : "secondary");
+}
+
 /**
  * Opens the provider of a state. A provider that cannot be opened is a fault of the snapshot, not
  * an error.
@@ -81,7 +89,7 @@ export async function loadSnapshot(
 ): Promise<Snapshot> {
   const type = typeOf(types, state.config.provider);
   const active = activeRoot(state);
-  const config = type.parse(state.config.config);
+  const config = parseOf(type, state);
   const base = snapshotOf(state, config, null);
   try {
     const provider = await type.open(config, state.provider.active, active.certificate, {

@@ -276,7 +276,11 @@ export function prune(
 /**
  * The issuers of a root of which a leaf may be alive, as far as looks at the clock have confirmed.
  */
-function liveIssuers(root: RootEntry, policy: Policy, time: DeletionTime): readonly LeafIssuer[] {
+export function liveIssuers(
+  root: RootEntry,
+  policy: Policy,
+  time: DeletionTime,
+): readonly LeafIssuer[] {
   return withoutEnded(root.leafIssuers, time.confirmed(confirmMs(root, policy)));
 }
 
@@ -348,7 +352,7 @@ export function areSame(a: readonly Certificate[], b: readonly Certificate[]): b
 }
 
 /** The fields that are new in every state that follows another. */
-function after(state: CaState, commitId: string): CaState {
+export function after(state: CaState, commitId: string): CaState {
   return {
     ...state,
     commitId,
@@ -357,7 +361,7 @@ function after(state: CaState, commitId: string): CaState {
   };
 }
 
-function checked(state: CaState): CaState {
+export function checked(state: CaState): CaState {
   if (state.roots.filter(({ status }) => status === "active").length !== 1)
     throw new InvariantError("there must be exactly one active CA");
   if (new Set(state.roots.map(({ id }) => id)).size !== state.roots.length)

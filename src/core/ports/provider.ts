@@ -273,6 +273,11 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
    * one opened with the other. Absent: it never does.
    */
   opensAlike?(before: C, after: C): boolean;
+  /**
+   * In a secondary datacenter: whether one configuration needs no other issuer than the one before.
+   * Absent: it always does.
+   */
+  keepsIssuer?(before: C, after: C): boolean;
   /** Why "rotate now" cannot create a new root from this configuration, or null. */
   rotateObstacle(config: C): string | null;
   /**

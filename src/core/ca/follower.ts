@@ -1,0 +1,107 @@
+/**
+ * What a secondary datacenter knows of the primary one: its roots as they were read last, when that
+ * was, and why they cannot be read or followed. It waits for changes of them, and asks in between, so
+ * that a change is known within seconds either way.
+ * @module
+ */
+import { reasonOf } from "../errors.ts";
+import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import type { CaPorts } from "./ca-ports.ts";
+import { RetriedStep } from "./maintenance.ts";
+
+/** How old the last answer may be before the primary is asked without a wait, in milliseconds. */
+const POLL_MS = 10_000;
+
+/** The primary datacenter, for an operator. */
+export interface PrimaryStatus {
+  readonly datacenter: string;
+  /** When it answered last; null: it did not since this replica started. */
+  readonly lastContact: Date | null;
+  /** The index of its roots that was read last, or null. */
+  readonly index: number | null;
+  /** Why its roots are not read or not followed, and since when; null: they are. */
+  readonly fault: { readonly reason: string; readonly since: Date } | null;
+}
+
+export class Follower {
+  readonly primary: PrimaryDatacenter;
+  /** The step by which this datacenter follows. */
+  readonly step: RetriedStep;
+  readonly #ports: Pick<CaPorts, "clock" | "log" | "random">;
+  /** The attempts to read the roots. */
+  readonly #reading: RetriedStep;
+  #listing: PrimaryListing | null = null;
+  #readAt: Date | null = null;
+
+  constructor(primary: PrimaryDatacenter, ports: Pick<CaPorts, "clock" | "log" | "random">) {
+    this.primary = primary;
+    this.#ports = ports;
+    this.step = new RetriedStep(ports.clock, ports.random);
+    this.#reading = new RetriedStep(ports.clock, ports.random);
+  }
+
+  /** The roots as they were read last; null: not since this replica started. */
+  get listing(): PrimaryListing | null {
+    return this.#listing;
+  }
+
+  get status(): PrimaryStatus {
+    return {
+      datacenter: this.primary.name,
+      lastContact: this.#readAt,
+      index: this.#listing?.index ?? null,
+      fault: this.#reading.fault ?? this.step.fault,
+    };
+  }
+
+  /**
+   * Reads the roots, unless that was a moment ago and they could be followed. It never rejects.
+   * @param now also if it was a moment ago. @default false
+   */
+  async look(now = false): Promise<void> {
+    const ageMs = this.#ports.clock.now().getTime() - (this.#readAt?.getTime() ?? 0);
+    // After a failure the roots may be others than those that were read.
+    const isFresh = Math.abs(ageMs) < POLL_MS && this.step.fault === null;
+    if (!now && (isFresh || !this.#reading.isDue)) return;
+    await this.#read(null).catch(() => undefined);
+  }
+
+  /**
+   * Waits until the roots may have changed, and reads them.
+   * @returns whether they are others than before. @throws {ProviderError}
+   */
+  async watch(signal: AbortSignal): Promise<boolean> {
+    const before = this.#listing?.index ?? null;
+    await this.#read(before, signal);
+    return this.#listing?.index !== before;
+  }
+
+  async #read(after: number | null, signal?: AbortSignal): Promise<void> {
+    const { clock, log } = this.#ports;
+    const known = this.#reading.fault?.reason;
+    const { name } = this.primary;
+    try {
+      await this.#reading.run(async () => {
+        const listing = await this.primary.roots(after, signal);
+        // An answer that took long may be older than one that was read since.
+        if (after === null || this.#listing === null || after === this.#listing.index)
+          this.#listing = listing;
+        this.#readAt = clock.now();
+      });
+      if (known !== undefined) log.info("The primary datacenter answers again", { primary: name });
+    } catch (error) {
+      if (signal?.aborted === true) {
+        // This replica stops waiting; the primary may be well.
+        this.#reading.fault = null;
+        return;
+      }
+      const reason = reasonOf(error);
+      if (reason !== known)
+        log.warn(
+          "Failed to read the roots of the primary datacenter; leaves are signed under the present roots, will retry",
+          { primary: name, reason },
+        );
+      throw error;
+    }
+  }
+}

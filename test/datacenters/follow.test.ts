@@ -1,0 +1,346 @@
+/**
+ * A secondary datacenter: takes over the primary's roots, signs under an intermediate of its own,
+ * follows rotations, and refuses what does not hold.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { NotReadyError } from "../../src/core/errors.ts";
+import { readPem } from "../../src/core/pem.ts";
+import type { PrimaryListing } from "../../src/core/ports/primary.ts";
+import { activeRoot } from "../../src/core/state.ts";
+import { readCertificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
+import { findPath } from "../../src/core/x509/chain.ts";
+import { configuration, createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
+import { type Pair, pair } from "./pair.ts";
+
+const HOUR = 3_600_000;
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+
+/** The chain of a leaf that a datacenter signs now. */
+async function chainOf({ manager }: Pair["one"], datacenter: string) {
+  const uri = serviceUri(manager, "web").replace("/dc/dc1/", `/dc/${datacenter}/`);
+  const { certificatePem } = await manager.sign(opensslCsr(`URI:${uri}`).csr);
+  return readPem(certificatePem).map(({ bytes }) => readCertificate(bytes));
+}
+
+/** Requires that leaves of both verify under each root that each of both publishes, by itself. */
+async function requireMutual({ one, two }: Pair): Promise<void> {
+  for (const [ca, datacenter] of [
+    [one, "dc1"],
+    [two, "dc2"],
+  ] as const) {
+    const [leaf, ...chain] = await chainOf(ca, datacenter);
+    assert.ok(leaf !== undefined);
+    assert.ok(chain.every(({ issuer, subject }) => String(issuer) !== String(subject)));
+    assert.equal(new Set(chain.map(({ id }) => id)).size, chain.length, "a duplicate in the chain");
+    for (const publisher of [one, two])
+      for (const { certificate, abandoned } of publisher.manager.require().state.roots) {
+        if (abandoned) continue;
+        const path = await findPath(leaf, chain, certificate, ca.clock.now());
+        assert.ok(path !== null, `a leaf of ${datacenter} does not verify under ${certificate.id}`);
+      }
+  }
+}
+
+describe("a secondary datacenter", () => {
+  it("takes over trust domain, cluster and roots in one step, and signs under an intermediate of its own", async () => {
+    const both = await pair();
+    const { one, two } = both;
+    const [first, second] = [one.manager.require(), two.manager.require()];
+    assert.deepEqual(
+      [second.state.clusterId, second.state.trustDomain, second.active.id, second.state.index],
+      [first.state.clusterId, first.state.trustDomain, first.active.id, 1],
+    );
+    assert.deepEqual(
+      [second.state.schema, second.state.datacenter, second.state.primary?.datacenter],
+      [6, "dc2", "dc1"],
+    );
+    const [leaf, issuer, ...more] = await chainOf(two, "dc2");
+    assert.deepEqual(more, []);
+    assert.deepEqual([issuer?.isCa, issuer?.pathLength], [true, 0]);
+    assert.deepEqual(issuer?.uris, [`spiffe://${first.state.trustDomain}`]);
+    assert.match(leaf?.uris[0] ?? "", /\/dc\/dc2\/svc\/web$/);
+    await requireMutual(both);
+    assert.equal(first.state.intermediates.length, 1);
+    // Nothing to do a second time.
+    await both.settle();
+    assert.equal(two.manager.require().state.index, 1);
+    assert.equal(both.primary.signed, 1);
+  });
+
+  it("waits, not ready, while the primary is unreachable, and says why", async () => {
+    const both = await pair({ started: false });
+    both.primary.away = true;
+    await both.two.manager.tick();
+    assert.equal(both.two.manager.snapshot, null);
+    assert.equal(
+      both.two.manager.obstacle(),
+      "CA has not finished initializing: it waits for the primary datacenter dc1: No CA server answered",
+    );
+    both.primary.away = false;
+    await both.settle();
+    await requireMutual(both);
+    assert.equal(both.two.manager.status.primary?.fault, null);
+  });
+
+  it("follows a rotation of the primary with a new intermediate, and leaves verify at each moment", async () => {
+    const both = await pair();
+    for (let i = 0; i < 3; i++) {
+      await both.one.manager.rotate(NOW);
+      const before = both.two.manager.require().active.id;
+      await requireMutualOfOne(both);
+      await both.settle();
+      const { active, state } = both.two.manager.require();
+      assert.notEqual(active.id, before);
+      assert.equal(active.id, both.one.manager.require().active.id);
+      assert.equal(state.roots.length, 2 + i);
+      await requireMutual(both);
+    }
+  });
+
+  it("keeps its chain and its roots bounded over 200 renewals and 20 rotations", async () => {
+    const both = await pair();
+    const { one, two, clock } = { ...both, clock: both.one.clock };
+    for (let i = 0; i < 200; i++) {
+      if (i % 10 === 0) await one.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+      await two.manager.rotate(NOW);
+      // Past the life of every leaf.
+      clock.advance(30 * 24 * HOUR);
+      for (const ca of [one, two]) await ca.manager.heartbeat();
+      for (let tick = 0; tick < 6; tick++) {
+        await one.manager.tick();
+        clock.advance(3 * HOUR);
+        for (const ca of [one, two]) await ca.manager.heartbeat();
+        await two.manager.tick();
+      }
+      const { state, active } = two.manager.require();
+      assert.ok(active.intermediates.length <= 3, String(active.intermediates.length));
+      assert.ok(state.roots.length <= 4, String(state.roots.length));
+      assert.ok(active.leafIssuers.length <= 4, String(active.leafIssuers.length));
+    }
+    await requireMutual(both);
+  });
+
+  it("renews its intermediate at half its life, and goes on signing while the primary is away", async () => {
+    const both = await pair();
+    const issuer = async () => (await chainOf(both.two, "dc2"))[1]?.id;
+    const first = await issuer();
+    both.primary.away = true;
+    both.one.clock.advance(183 * 24 * HOUR);
+    await both.settle();
+    assert.equal(await issuer(), first);
+    assert.match(both.two.manager.status.primary?.fault?.reason ?? "", /No CA server answered/);
+    both.primary.away = false;
+    await both.settle();
+    assert.notEqual(await issuer(), first);
+    assert.equal(both.two.manager.status.primary?.fault, null);
+    await requireMutual(both);
+  });
+
+  it("comes back after several rotations that it missed", async () => {
+    const both = await pair();
+    both.primary.away = true;
+    for (let i = 0; i < 3; i++) await both.one.manager.rotate(NOW);
+    await both.settle();
+    await requireMutualOfOne(both);
+    both.primary.away = false;
+    await both.settle();
+    assert.equal(both.two.manager.require().state.roots.length, 4);
+    await requireMutual(both);
+  });
+
+  it("changes only the settings of its provider: another key type makes a new intermediate", async () => {
+    const both = await pair();
+    const root = both.two.manager.require().active.id;
+    assert.equal(
+      await both.two.manager.configure(
+        configuration({ LeafCertTTL: "24h", PrivateKeyType: "rsa", PrivateKeyBits: 2048 }),
+      ),
+      true,
+    );
+    assert.equal(both.two.manager.require().active.id, root);
+    assert.equal((await chainOf(both.two, "dc2"))[1]?.key.type, "rsa");
+    const signed = both.primary.signed;
+    await both.two.manager.configure(
+      configuration({ LeafCertTTL: "12h", PrivateKeyType: "rsa", PrivateKeyBits: 2048 }),
+    );
+    assert.equal(both.primary.signed, signed);
+    const [leaf] = await chainOf(both.two, "dc2");
+    assert.ok((leaf?.notAfter.getTime() ?? 0) - both.one.clock.now().getTime() <= 12 * HOUR);
+    const { certificate, key } = makeRoot(both.two.manager.require().state.trustDomain);
+    await assert.rejects(
+      both.two.manager.configure(configuration({ PrivateKey: key, RootCert: certificate })),
+      /PrivateKey belongs into the primary datacenter: a secondary one has no root of its own/,
+    );
+    await requireMutual(both);
+  });
+
+  it("a rotation here is a new intermediate under the same root", async () => {
+    const both = await pair();
+    const before = both.two.manager.require().active;
+    const { active } = await both.two.manager.rotate(NOW);
+    assert.deepEqual([active.id, active.signingKeyId === before.signingKeyId], [before.id, false]);
+    await requireMutual(both);
+  });
+
+  it("signs no intermediate for a third one, and names the primary", async () => {
+    const both = await pair();
+    const { csr } = opensslCsr(
+      `URI:spiffe://${both.two.manager.require().state.trustDomain}`,
+      undefined,
+      ["-subj", "/CN=x"],
+    );
+    await assert.rejects(
+      both.two.manager.signIntermediate({
+        csr,
+        caller: { accessor: null, address: null, requestId: null },
+        permit: () => undefined,
+      }),
+      /^ConflictError: not the primary datacenter: ask datacenter dc1 for an intermediate$/,
+    );
+  });
+});
+
+/** Leaves of the datacenter that has not followed yet verify where the primary's roots are known. */
+async function requireMutualOfOne(both: Pair): Promise<void> {
+  const [leaf, ...chain] = await chainOf(both.two, "dc2");
+  const { state } = both.one.manager.require();
+  const own = both.two.manager.require().active.id;
+  const root = state.roots.find(({ id }) => id === own);
+  assert.ok(leaf !== undefined && root !== undefined);
+  assert.ok((await findPath(leaf, chain, root.certificate, both.one.clock.now())) !== null);
+}
+
+describe("a primary that answers what does not hold", () => {
+  /** Everything stays as it is, with the reason. */
+  async function requireRefused(both: Pair, reason: RegExp): Promise<void> {
+    const { commitId } = both.two.manager.require().state;
+    await both.settle();
+    assert.equal(both.two.manager.require().state.commitId, commitId);
+    assert.match(both.two.manager.status.primary?.fault?.reason ?? "", reason);
+    await chainOf(both.two, "dc2");
+  }
+
+  it("is refused if it is of another trust domain", async () => {
+    const both = await pair();
+    const other = await createTestCa({ clock: both.one.clock });
+    const { state } = other.manager.require();
+    both.primary.change.listing = (listing) => ({
+      ...listing,
+      trustDomain: state.trustDomain,
+      clusterId: state.clusterId,
+      activeRootId: activeRoot(state).id,
+      roots: state.roots.map((root) => ({ ...root, intermediates: [] })),
+    });
+    await requireRefused(
+      both,
+      /^Cannot follow datacenter dc1: it has the trust domain \S+ \(cluster \S+\), and this datacenter \S+ \(cluster \S+\); check the addresses of the primary datacenter$/,
+    );
+  });
+
+  it("is refused if its roots went back with its index, and followed if only the index did", async () => {
+    const both = await pair();
+    const old = await both.primary.roots(null);
+    await both.one.manager.rotate(NOW);
+    await both.settle();
+    both.primary.change.listing = (listing) => ({ ...listing, index: 1 });
+    await both.settle();
+    assert.equal(both.two.manager.status.primary?.fault, null);
+    both.primary.change.listing = () => old;
+    await requireRefused(
+      both,
+      /its roots went back from index \d+ to \d+, from root \S+ to root \S+, as after a restore/,
+    );
+  });
+
+  it("is refused if its active root has expired", async () => {
+    const both = await pair();
+    const expired = readCertificatePem(
+      makeRoot(both.one.manager.require().state.trustDomain, {
+        validity: ["20200101000000Z", "20210101000000Z"],
+      }).certificate,
+    );
+    both.primary.change.listing = (listing) => ({
+      ...listing,
+      activeRootId: expired.id,
+      roots: [
+        ...listing.roots,
+        { name: "x", certificate: expired, intermediates: [], abandoned: false },
+      ],
+    });
+    await requireRefused(both, /its active root \S+ is valid from 2020-\S+ to 2021-\S+ only$/);
+  });
+
+  const SIGNED: readonly (readonly [
+    what: string,
+    answer: (
+      both: Pair,
+      csr: string,
+    ) => Promise<Awaited<ReturnType<Pair["primary"]["signIntermediate"]>>>,
+    reason: RegExp,
+  ])[] = [
+    [
+      "for another key",
+      async ({ one }) => {
+        const { csr } = opensslCsr(
+          `URI:spiffe://${one.manager.require().state.trustDomain}`,
+          undefined,
+          ["-subj", "/CN=x"],
+        );
+        return one.manager.signIntermediate({
+          csr,
+          caller: { accessor: null, address: null, requestId: null },
+          permit: () => undefined,
+        });
+      },
+      /subjectPublicKeyInfo: Must be the one of the request/,
+    ],
+    [
+      "that is a leaf",
+      async (both) => (await chainOf(both.one, "dc1")).slice(0, 1),
+      /Cannot take the intermediate that the primary datacenter signed: /,
+    ],
+    ["without a certificate", async () => [], /the answer has no certificate/],
+    [
+      "that is the root",
+      async ({ one }) => [one.manager.require().active.certificate],
+      /Cannot take the intermediate that the primary datacenter signed: /,
+    ],
+  ];
+  for (const [what, answer, reason] of SIGNED)
+    it(`is refused if it answers an intermediate ${what}`, async () => {
+      const both = await pair();
+      both.primary.change.sign = (csr) => answer(both, csr);
+      await assert.rejects(both.two.manager.rotate(NOW), reason);
+      await both.one.manager.rotate(NOW);
+      await requireRefused(both, reason);
+      // It follows as soon as the answers hold.
+      both.primary.change = {};
+      await both.settle();
+      await requireMutual(both);
+    });
+
+  it("is refused if a leaf would not verify under a root that it publishes", async () => {
+    const both = await pair();
+    await both.one.manager.rotate(NOW);
+    both.primary.change.listing = (listing): PrimaryListing => ({
+      ...listing,
+      roots: listing.roots.map((root) => ({ ...root, intermediates: [] })),
+    });
+    await requireRefused(
+      both,
+      /a leaf of this datacenter would not verify under root \S+, which it publishes/,
+    );
+  });
+
+  it("is no reason to change what is signed under when the primary is away", async () => {
+    const both = await pair();
+    both.primary.away = true;
+    const error = await both.two.manager.rotate(NOW).catch((caught: unknown) => caught);
+    assert.ok(error instanceof Error && !(error instanceof NotReadyError));
+    assert.match(error.message, /No CA server answered/);
+    await chainOf(both.two, "dc2");
+  });
+});

@@ -1,0 +1,102 @@
+/**
+ * A primary and a secondary datacenter in one process, on one fake clock: the real CAs, with the
+ * port between them in place of HTTP.
+ * @module
+ */
+import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
+import { ProviderError } from "../../src/core/errors.ts";
+import { NOBODY } from "../../src/core/ports/audit.ts";
+import type { PrimaryDatacenter, PrimaryListing } from "../../src/core/ports/primary.ts";
+import { wireIndex } from "../../src/http/ca-json.ts";
+import { createTestCa, type FlatCaOptions, type TestCa } from "../fakes/ca.ts";
+
+/** The roots of a CA as its listing has them. */
+export function listingOf({
+  state,
+  active,
+}: ReturnType<CertificateAuthority["require"]>): PrimaryListing {
+  return {
+    trustDomain: state.trustDomain,
+    clusterId: state.clusterId,
+    activeRootId: active.id,
+    roots: state.roots.map(({ name, certificate, intermediates, abandoned }) => ({
+      ...{ name, certificate, abandoned },
+      intermediates,
+    })),
+    index: wireIndex(state),
+  };
+}
+
+export interface TestPrimary extends PrimaryDatacenter {
+  /** Whether it is unreachable. */
+  away: boolean;
+  /** Replaces what it answers. */
+  change: {
+    listing?: (listing: PrimaryListing) => PrimaryListing;
+    sign?: PrimaryDatacenter["signIntermediate"];
+  };
+  /** Intermediates that it signed. */
+  signed: number;
+}
+
+export function primaryOf({ manager }: Pick<TestCa, "manager">): TestPrimary {
+  const primary: TestPrimary = {
+    name: "dc1",
+    away: false,
+    change: {},
+    signed: 0,
+    async roots() {
+      requireReachable(primary);
+      const listing = listingOf(manager.require());
+      return primary.change.listing?.(listing) ?? listing;
+    },
+    async signIntermediate(csr) {
+      requireReachable(primary);
+      primary.signed++;
+      if (primary.change.sign !== undefined) return primary.change.sign(csr);
+      return manager.signIntermediate({ csr, caller: NOBODY, permit: () => undefined });
+    },
+  };
+  return primary;
+}
+
+function requireReachable({ away }: TestPrimary): void {
+  if (away) throw new ProviderError("provider_unavailable", "No CA server answered");
+}
+
+export interface Pair {
+  readonly one: TestCa;
+  readonly two: TestCa;
+  readonly primary: TestPrimary;
+  /** Lets the secondary look at the primary again, and do all that is due. */
+  settle(): Promise<void>;
+}
+
+/** Two datacenters; the secondary one has joined. */
+export async function pair(
+  overrides: {
+    readonly one?: Omit<Partial<FlatCaOptions>, "clock">;
+    readonly two?: Omit<Partial<FlatCaOptions>, "clock">;
+    readonly started?: boolean;
+  } = {},
+): Promise<Pair> {
+  const one = await createTestCa({ hasDatacenters: true, ...overrides.one });
+  const { clock } = one;
+  const primary = primaryOf(one);
+  const two = await createTestCa({
+    clock,
+    datacenter: "dc2",
+    hasDatacenters: true,
+    primary,
+    ...overrides.two,
+    started: false,
+  });
+  const settle = async () => {
+    // Past the age of the last look, and past the pause after a failure.
+    clock.advance(300_000);
+    for (const ca of [one, two]) await ca.manager.heartbeat();
+    for (let i = 0; i < 4; i++) await two.manager.tick();
+  };
+  if (overrides.started !== false) await two.manager.tick();
+  return { one, two, primary, settle };
+}
