@@ -4,6 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { ROOT } from "../fixtures/root.ts";
@@ -26,6 +28,8 @@ interface Service {
   readonly ports?: readonly { readonly host_ip?: string; readonly published: string }[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly profiles?: readonly string[];
+  readonly command?: readonly string[];
+  readonly volumes?: readonly { readonly target: string; readonly read_only?: boolean }[];
 }
 
 describe("compose.yaml by Compose v2", { skip: noGo }, () => {
@@ -75,4 +79,50 @@ describe("compose.yaml by Compose v2", { skip: noGo }, () => {
           assert.match(`${variable} ${value}`, /_FILE \/secrets\//, name);
     }
   });
+
+  it("mounts the clone for the Vault tests, which cannot write to it", () => {
+    for (const name of ["vault-tests", "openbao-tests"]) {
+      const { volumes } = services[name] ?? {};
+      assert.deepEqual(
+        volumes?.map(({ target, read_only }) => [target, read_only]),
+        [["/source", true]],
+      );
+    }
+  });
+
+  for (const installed of [true, false])
+    it(`runs the Vault tests in a clone ${installed ? "with" : "without"} its packages, and leaves it as it was`, {
+      timeout: BUILD_MS,
+    }, () => {
+      const folder = mkdtempSync(join(tmpdir(), "meshca-compose-"));
+      const [source, work] = [join(folder, "source"), join(folder, "work")];
+      try {
+        mkdirSync(work);
+        for (const name of [
+          ...["package.json", "bun.lock", "bunfig.toml", "bin", "src", "providers", "test"],
+          ...["tsconfig.json", "tsconfig.base.json", "tsconfig.build.json"],
+        ])
+          cpSync(join(ROOT, name), join(source, name), { recursive: true });
+        const packages = join(source, "node_modules");
+        if (installed) symlinkSync(join(ROOT, "node_modules"), packages);
+        const [shell = "", ...args] = services["openbao-tests"]?.command ?? [];
+        const script = args.map((arg) =>
+          arg
+            // As Compose and the image have them.
+            .replaceAll("/source", source)
+            .replaceAll("$$", "$")
+            .replace("test/vault", "test/config/settings.test.ts"),
+        );
+        const { status, stdout, stderr } = spawnSync(shell, script, {
+          cwd: work,
+          encoding: "utf8",
+          env: { ...process.env, PATH: `${join(ROOT, "node_modules/.bin")}:${process.env.PATH}` },
+        });
+        assert.equal(status, 0, `${stdout}${stderr}`);
+        assert.match(stderr, /^ *[1-9]\d* pass$/m);
+        assert.equal(existsSync(packages), installed);
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
 });
