@@ -1,8 +1,9 @@
 /**
- * The transport to a server in the same process.
+ * The transport over a fetch: to a server in the same process, or that of a platform, which verifies
+ * servers by itself.
  * @module
  */
-import { utf8 } from "../core/bytes.ts";
+import { concat, fromUtf8 } from "../core/bytes.ts";
 import {
   type Transport,
   TransportError,
@@ -34,11 +35,9 @@ export class FetchTransport implements Transport {
     // The answer may come first, and nobody waits for the other.
     aborted.promise.catch(() => undefined);
     try {
-      const sent = new Request(url, { method, headers, body, signal: ended });
+      const sent = new Request(url, { method, headers, body, signal: ended, redirect: "manual" });
       const response = await Promise.race([this.#fetch(sent), aborted.promise]);
-      const text = await response.text();
-      if (utf8(text).length > maxBytes)
-        throw new TransportError("too_long", `answered with more than ${maxBytes} bytes`);
+      const text = await Promise.race([readBody(response, maxBytes), aborted.promise]);
       return {
         status: response.status,
         header: (name) => response.headers.get(name),
@@ -55,4 +54,22 @@ export class FetchTransport implements Transport {
   }
 
   close(): void {}
+}
+
+/** @throws {TransportError} `too_long`, `malformed` */
+async function readBody({ body }: Response, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  // Leaving the loop cancels the stream.
+  for await (const chunk of body ?? []) {
+    total += chunk.length;
+    if (total > maxBytes)
+      throw new TransportError("too_long", `answered more than ${maxBytes} octets`);
+    chunks.push(chunk);
+  }
+  try {
+    return fromUtf8(concat(...chunks));
+  } catch (error) {
+    throw new TransportError("malformed", "answered text that is not UTF-8", error);
+  }
 }

@@ -23,6 +23,8 @@ export interface ServerTrustOptions {
   readonly pin: string | null;
   /** The datacenter that servers must be of, or null for any. */
   readonly datacenter: string | null;
+  /** Whether the platform verifies servers, and takes no other CAs. @default false */
+  readonly isVerifiedByPlatform?: boolean;
 }
 
 /** Anchors of the mesh: roots with the SPIFFE ID of their trust domain. */
@@ -46,7 +48,8 @@ export class ServerTrust {
 
   /** Whether a server on another machine can be verified at the first contact. */
   get canVerify(): boolean {
-    return this.#options.readCaFile !== null || this.#pin !== null;
+    const { readCaFile, isVerifiedByPlatform } = this.#options;
+    return readCaFile !== null || this.#pin !== null || isVerifiedByPlatform === true;
   }
 
   /** Whether a root is pinned, which the roots of a server can be compared with. */
@@ -95,7 +98,7 @@ export class ServerTrust {
    * @throws {ClientError} `untrusted` if the CA file has no certificate
    */
   async waysTo(url: URL): Promise<readonly Trust[]> {
-    if (url.protocol === "http:") return [PLAIN];
+    if (url.protocol === "http:" || this.#options.isVerifiedByPlatform === true) return [PLAIN];
     if (!this.canVerify && isLoopback(url)) return [PLAIN];
     const file = await this.#ofFile();
     return this.#mesh === null ? file : [this.#mesh, ...file];

@@ -17,8 +17,8 @@ import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { App } from "../http/app.ts";
+import type { OtherDatacenters } from "../http/forwarding.ts";
 import { HINTS } from "../http/hints.ts";
-import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { AppOptions } from "../http/options.ts";
 import { signingObstacle } from "../http/routes/status.ts";
 import type { Ports } from "../store/backend.ts";
@@ -29,6 +29,7 @@ import { AccessControl } from "./access-control.ts";
 import { type AclMemory, createAclMemory } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
 import { diagnose } from "./diagnosis.ts";
+import { httpLimits } from "./http-limits.ts";
 import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
@@ -65,6 +66,7 @@ interface ServiceParts {
   /** Null if no process sees all requests. */
   readonly metrics: PrometheusMetrics | null;
   readonly serverCertificate: ReadServerCertificate;
+  readonly others: OtherDatacenters;
   /** Whether a proxy compresses responses. */
   readonly compressed: boolean;
   /** Routes of an agent, and the text of the 404 to those that are not served. @default neither */
@@ -177,7 +179,16 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
 }
 
 function buildApp(
-  { settings, platform, storage, metrics, serverCertificate, compressed, agent }: ServiceParts,
+  {
+    settings,
+    platform,
+    storage,
+    metrics,
+    serverCertificate,
+    others,
+    compressed,
+    agent,
+  }: ServiceParts,
   { ca, audit, accessControl, report }: Omit<Service, "app">,
 ): App {
   const { clock, random, log } = platform;
@@ -228,6 +239,7 @@ function buildApp(
       countWrongToken: () => metrics?.wrongToken(),
     },
     audit,
+    others,
     details: () => report.lines(),
     backups: storage.ports.backups,
     diagnose: () =>
@@ -240,29 +252,6 @@ function buildApp(
     ...agent,
   });
   return app;
-}
-
-const PER_CLIENT = [
-  "connectionsPerClient",
-  "requestsPerClient",
-  "wrongTokensPerClient",
-  "watchersPerClient",
-] as const;
-
-/** The limits of the API: the configured ones over the defaults. */
-function httpLimits({ limits, plainHttp }: Settings): HttpLimits {
-  const { tokensPerLogin: _, maxPendingLeaves: __, idleMs: ___, ...configured } = limits;
-  // All requests through a proxy have the proxy's address.
-  const perClient =
-    plainHttp === null
-      ? {}
-      : Object.fromEntries(PER_CLIENT.map((name) => [name, Number.POSITIVE_INFINITY]));
-  return {
-    ...DEFAULT_HTTP_LIMITS,
-    ...perClient,
-    ...(configured satisfies { readonly [Name in keyof typeof configured]: HttpLimits[Name] }),
-    limitLoopback: PER_CLIENT.some((name) => limits[name] !== undefined),
-  };
 }
 
 /**

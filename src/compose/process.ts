@@ -4,6 +4,7 @@
  * @module
  */
 import { createProviders } from "../../providers/index.ts";
+import { NodeTransport } from "../client/node/transport.ts";
 import { ownAddress } from "../config/addresses.ts";
 import type { DatacenterSettings } from "../config/datacenters.ts";
 import type { Settings } from "../config/settings.ts";
@@ -42,6 +43,7 @@ import {
   vaultConnector,
 } from "./key-encryption-keys.ts";
 import { agentPathText, LocalAgent, servesAgentRoutes } from "./local-agent.ts";
+import { ConfiguredDatacenters } from "./other-datacenters.ts";
 import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
@@ -102,6 +104,14 @@ export async function composeOver(
   };
   const providers = createProviders({ connect: vaultConnector(settings, platform), clock });
   const runtime = platform.process?.runtime ?? "unknown";
+  const metrics = new PrometheusMetrics({ version: VERSION, runtime }, platform.process?.usage);
+  const datacenters = new LiveDatacenterSettings(settings);
+  const others = new ConfiguredDatacenters({
+    ...{ settings: datacenters, transport: new NodeTransport(), isVerifiedByPlatform: false },
+    snapshot: () => service.ca.snapshot,
+    countForwarded: (...forwarded) => metrics.forwarded(...forwarded),
+    ...{ clock, log: platform.log },
+  });
   const localAgent = servesAgentRoutes(settings)
     ? new LocalAgent({ settings, platform, fetch: (request) => service.app.fetch(request) })
     : null;
@@ -113,14 +123,15 @@ export async function composeOver(
     storage,
     self,
     memory: createCaMemory(random),
-    metrics: new PrometheusMetrics({ version: VERSION, runtime }, platform.process?.usage),
+    metrics,
     serverCertificate,
+    others,
     compressed: false,
     agent: { agentRoutes: localAgent?.routes ?? [], textOfUnknown: agentPathText },
   });
   return new Meshca({
     ...{ service, policy, settings, platform, providers, keks, backend, localAgent },
-    datacenters: new LiveDatacenterSettings(settings),
+    ...{ datacenters, others },
   });
 }
 
@@ -150,6 +161,7 @@ interface MeshcaParts {
   /** Null if the server does not serve the routes of an agent. */
   readonly localAgent: LocalAgent | null;
   readonly datacenters: LiveDatacenterSettings;
+  readonly others: ConfiguredDatacenters;
 }
 
 /** A composed CA: start, run, drain and close it in this order. */
@@ -222,6 +234,7 @@ export class Meshca {
     await this.#localAgentClosed;
     await this.ca.close();
     await service.audit?.close();
+    this.#parts.others.close();
     backend.close();
   }
 

@@ -5,12 +5,14 @@
  * @module
  */
 import { providers } from "../../providers/index.ts";
+import { FetchTransport } from "../client/fetch-transport.ts";
 import type { WorkerSettings } from "../config/worker.ts";
 import { hex } from "../core/bytes.ts";
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { NotReadyError, reasonOf, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { SCHEMA } from "../core/state.ts";
+import type { OtherDatacenters } from "../http/forwarding.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
@@ -25,6 +27,7 @@ import {
   policyOf,
   type Service,
 } from "./ca.ts";
+import { ConfiguredDatacenters } from "./other-datacenters.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
 
 /** The address of all isolates of a deployment, which are one replica. */
@@ -52,6 +55,7 @@ export class Edge {
   readonly #policy: Policy & { readonly maxAgeMs: number };
   readonly #memory: CaMemory;
   readonly #redisMemory: RedisMemory = { checked: false, known: null };
+  readonly #others: OtherDatacenters;
   #sealer: Sealer | null = null;
   /** The last failure of Redis; null once it answered again. */
   #failure: { readonly at: number; readonly error: StoreError } | null = null;
@@ -63,6 +67,12 @@ export class Edge {
     this.#platform = platform;
     this.#policy = { ...policyOf(settings), maxAgeMs: settings.maxAgeMs };
     this.#memory = createCaMemory(platform.random);
+    this.#others = new ConfiguredDatacenters({
+      ...{ settings: { current: settings }, isVerifiedByPlatform: true, snapshot: () => null },
+      transport: new FetchTransport((request) => fetch(request)),
+      countForwarded: () => undefined,
+      ...{ clock: platform.clock, log: platform.log },
+    });
   }
 
   /**
@@ -137,6 +147,7 @@ export class Edge {
       memory: this.#memory,
       metrics: null,
       serverCertificate: () => null,
+      others: this.#others,
       compressed: true,
     });
     return { ...service, backend };

@@ -48,7 +48,8 @@ type NotReadyCode =
   | "clock_skewed"
   | "replica_behind"
   | "outcome_unknown"
-  | "audit_unavailable";
+  | "audit_unavailable"
+  | "datacenter_unavailable";
 
 /** The state is not what the caller assumed. */
 type ConflictCode =

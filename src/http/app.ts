@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import { Watchers } from "./blocking.ts";
+import { Forwarder } from "./forwarding.ts";
 import type { AppOptions } from "./options.ts";
 import { type Bindings, Pipeline } from "./pipeline.ts";
 import { BodyReader } from "./request-body.ts";
@@ -13,6 +14,7 @@ import { aclRoutes } from "./routes/acl.ts";
 import { aclAuthorizeRoutes } from "./routes/acl-authorize.ts";
 import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
+import { catalogRoutes } from "./routes/catalog.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
 import { diagnosisRoutes } from "./routes/diagnosis.ts";
@@ -35,6 +37,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
   return [
     ...rootsRoutes({ ca, watchers, datacenter, limitLoopback }),
     ...configurationRoutes({ ca, bodies, maxBody: maxBodyConfiguration }),
+    ...catalogRoutes({ datacenter, others: options.others }),
     ...signRoutes(signing),
     ...renewRoutes({ ...signing, clock: runtime.clock, readRenewalToken }),
     ...intermediateRoutes(signing),
@@ -73,10 +76,18 @@ export class App {
     const { clock, random } = runtime;
     const { control } = acl;
     const defaultPolicy = () => control?.defaultPolicy ?? "allow";
-    const pipeline = new Pipeline({ ...options, control, defaultPolicy });
     this.#options = options;
-    this.#pipeline = pipeline;
     this.watchers = new Watchers({ ca, clock, random, limits });
+    const forwarder = new Forwarder({
+      others: options.others,
+      datacenter: options.server.datacenter,
+      watchers: this.watchers,
+      bodies: new BodyReader(clock, limits.bodyTimeMs),
+      maxBody: limits.maxBodyConfiguration,
+      log: runtime.log,
+    });
+    const pipeline = new Pipeline({ ...options, control, defaultPolicy, forwarder });
+    this.#pipeline = pipeline;
     const { agentRoutes = [] } = options;
     for (const route of [...routesOf(options, this.watchers), ...agentRoutes])
       this.#hono.all(route.path, (c) => pipeline.serve(c, route));

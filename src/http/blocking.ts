@@ -75,8 +75,10 @@ export class Watchers {
   /** Waiting requests by client. */
   readonly #perClient = new Map<string, number>();
   readonly #unsubscribe: () => void;
+  /** Blocking queries that wait in another datacenter. */
+  #held = 0;
+  readonly #closing = new AbortController();
   #timer: { readonly until: number; readonly stop: AbortController } | null = null;
-  #closed = false;
 
   constructor(options: WatchersOptions) {
     this.#options = options;
@@ -86,7 +88,26 @@ export class Watchers {
 
   /** Requests that wait. */
   get count(): number {
-    return this.#waiting.size;
+    return this.#waiting.size + this.#held;
+  }
+
+  /** Aborts when the server closes. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /**
+   * Counts in a blocking query that waits in another datacenter.
+   * @param client from `clientKey`.
+   * @returns what counts it out. @throws {RateLimitedError} `watchers_exceeded`
+   */
+  hold(client: string | null): () => void {
+    const leave = this.#enter(client);
+    this.#held++;
+    return () => {
+      this.#held--;
+      leave();
+    };
   }
 
   /**
@@ -114,7 +135,7 @@ export class Watchers {
     const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
     while (
       this.#index() === index &&
-      !this.#closed &&
+      !this.closing.aborted &&
       !gone.aborted &&
       clock.now().getTime() < until
     )
@@ -124,7 +145,7 @@ export class Watchers {
 
   /** Answers all requests that wait; from then on no request waits. */
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     this.#unsubscribe();
     this.#timer?.stop.abort();
     this.#timer = null;
@@ -156,7 +177,7 @@ export class Watchers {
   /** Counts a waiting request of a client in. @returns what counts it out. */
   #enter(client: string | null): () => void {
     const { watchers, watchersPerClient } = this.#options.limits;
-    if (this.#waiting.size >= watchers)
+    if (this.count >= watchers)
       throw new RateLimitedError(
         1000,
         "watchers_exceeded",

@@ -42,7 +42,7 @@ export function hostRefusal(
  * vendors' own).
  */
 const FORWARDED =
-  /^(?:forwarded|via|x-(?:forwarded|envoy|amzn|original)-.*|x-forwarded|forwarded-for|x-real-ip|.*-client-ip|.*-connecting-ip|cdn-loop|max-forwards)$/;
+  /^(?:forwarded|via|x-(?:forwarded|envoy|amzn|original)-.*|x-forwarded|forwarded-for|x-real-ip|.*-client-ip|.*-connecting-ip|cdn-loop|max-forwards|x-meshca-forwarded)$/;
 
 /**
  * Whether a request comes from this machine, as far as can be known. Behind a local proxy every

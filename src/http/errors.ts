@@ -53,6 +53,7 @@ export const STATUSES: Readonly<Record<ErrorCode, ErrorResponse["status"]>> = {
   replica_behind: 503,
   outcome_unknown: 503,
   audit_unavailable: 503,
+  datacenter_unavailable: 503,
   provider_unavailable: 503,
   store_unavailable: 503,
   store_refused: 503,

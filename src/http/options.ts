@@ -11,6 +11,7 @@ import type { Log } from "../core/ports/log.ts";
 import type { ReadRenewalToken } from "../core/ports/renewal-token.ts";
 import type { StateCodec } from "../core/ports/store.ts";
 import type { ServedHosts } from "./client.ts";
+import type { OtherDatacenters } from "./forwarding.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Route } from "./route.ts";
 import type { Diagnosis } from "./routes/diagnosis.ts";
@@ -28,6 +29,8 @@ export interface AppOptions {
   readonly metrics: MetricsOptions;
   /** Null if there is no audit log. */
   readonly audit: Audit | null;
+  /** The other datacenters that requests are forwarded to. */
+  readonly others: OtherDatacenters;
   /** Routes of an agent that this server answers, too. @default none */
   readonly agentRoutes?: readonly Route[];
   /** The text of the 404 to a path that is not served here, or null: Consul's. @default Consul's */

@@ -6,24 +6,18 @@
 import type { Context } from "hono";
 import type { AccessLevel, Authorization, Authorizer } from "../core/acl/authorizer.ts";
 import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
+import { callOf } from "./call.ts";
 import { callerOf, clientKey, hostRefusal } from "./client.ts";
 import { errorResponse } from "./errors.ts";
 import { FailedAuthLimiter } from "./failed-auth-limiter.ts";
 import { FailureLog } from "./failure-log.ts";
+import type { Forwarder } from "./forwarding.ts";
 import { RateLimiter } from "./limits.ts";
 import type { AppOptions, ServerOptions } from "./options.ts";
-import {
-  BadQueryError,
-  parseQuery,
-  type QueryOptions,
-  queryOptions,
-  rawQuery,
-  requireDatacenter,
-  UnknownDatacenterError,
-} from "./query.ts";
+import { BadQueryError, requireDatacenter, UnknownDatacenterError } from "./query.ts";
 import { secretOf } from "./request-token.ts";
 import { HEADERS, respond, text, wrongMethod } from "./responses.ts";
-import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
+import type { Call, Endpoint, Method, RequestEnvironment, Route, RouteResponse } from "./route.ts";
 
 interface PipelineOptions extends Pick<AppOptions, "audit" | "limits" | "runtime" | "server"> {
   /** Null: no token is looked at, or the handlers do. */
@@ -31,6 +25,8 @@ interface PipelineOptions extends Pick<AppOptions, "audit" | "limits" | "runtime
   /** Consul's default policy, which every response of its API names. */
   readonly defaultPolicy: () => "allow" | "deny";
   readonly metrics: Pick<AppOptions["metrics"], "countRequest" | "countWrongToken">;
+  /** Null if no request is for another datacenter. */
+  readonly forwarder: Forwarder | null;
 }
 
 /** What the app knows of a request before it is routed. */
@@ -130,7 +126,10 @@ export class Pipeline {
     if (endpoint === undefined) return methodRefusal(request, route, common);
 
     const { environment, requestId } = c.env;
-    const address = route.unlimited === true ? undefined : environment.remoteAddress;
+    const forward = this.#options.forwarder?.forwardOf(request, route, method) ?? null;
+    // A response of another datacenter costs more than a refusal.
+    const limited = route.unlimited !== true || forward !== null;
+    const address = limited ? environment.remoteAddress : undefined;
     const exchange: Exchange = {
       request,
       environment,
@@ -142,25 +141,49 @@ export class Pipeline {
       client: clientKey(address, this.#options.limits.limitLoopback),
       caller: callerOf(environment, requestId, address),
     };
-    const limited = route.unlimited !== true;
     let admitted = false;
     try {
       if (limited)
         this.#rateLimiter.enter(exchange.client, method === "GET" ? "read" : "write", requestId);
       admitted = limited;
       requireConnect(route, this.#options.server);
-      const { control } = this.#options;
-      const isOpen = control === null || endpoint.access === "public";
-      const authorized = isOpen ? null : await this.#authenticate(exchange, control);
-      authorize(endpoint, authorized);
-      const call = callOf(c, exchange, authorized);
-      this.#validateQuery(call, exchange);
-      const response = await endpoint.handle(call);
+      const response = await (forward === null
+        ? this.#handle(c, exchange)
+        : this.#forward(c, exchange, forward));
       return await respond(response, common, request, this.#options.server.compressedInFront);
     } catch (error) {
       return this.#refuse(error, exchange, common);
     } finally {
       if (admitted) this.#rateLimiter.leave(exchange.client);
+    }
+  }
+
+  /** Answers a request for this datacenter. */
+  async #handle(c: RequestContext, exchange: Exchange): Promise<RouteResponse> {
+    const { endpoint } = exchange;
+    const { control } = this.#options;
+    const isOpen = control === null || endpoint.access === "public";
+    const authorized = isOpen ? null : await this.#authenticate(exchange, control);
+    authorize(endpoint, authorized);
+    const call = callOf(c, exchange, authorized);
+    this.#validateQuery(call, exchange);
+    return endpoint.handle(call);
+  }
+
+  /**
+   * Answers a request for another datacenter, which decides on the token. An invalid one counts here
+   * as well: there all requests of this server are of one client.
+   * @throws {CaError}
+   */
+  async #forward(
+    c: RequestContext,
+    exchange: Exchange,
+    forward: NonNullable<ReturnType<Forwarder["forwardOf"]>>,
+  ): Promise<RouteResponse> {
+    try {
+      return await forward(callOf(c, exchange, null), exchange.client);
+    } catch (error) {
+      throw this.#failedAuth.refused(error, exchange.environment.remoteAddress);
     }
   }
 
@@ -256,34 +279,4 @@ function authorize({ access }: Endpoint, authorized: Authorization | null): void
   if (authorized === null || !access.includes(":")) return;
   const [resource, level] = access.split(":") as ["acl" | "operator" | "intermediate", AccessLevel];
   authorized.require(resource, level);
-}
-
-/** The options of a request without a query. */
-const NO_QUERY = queryOptions(new Map(), undefined);
-
-function callOf(
-  c: RequestContext,
-  { request, environment, caller, action }: Exchange,
-  authorized: Authorization | null,
-): Call {
-  const params = () => parseQuery(rawQuery(request.url));
-  const header = (name: string) => request.headers.get(name) ?? undefined;
-  let query: QueryOptions | undefined;
-  return {
-    request,
-    environment,
-    caller,
-    action,
-    authorized,
-    param: (name) => c.req.param(name) ?? "",
-    params,
-    header,
-    query() {
-      query ??=
-        request.url.includes("?") || request.headers.has("cache-control")
-          ? queryOptions(params(), header("cache-control"))
-          : NO_QUERY;
-      return query;
-    },
-  };
 }

@@ -89,6 +89,8 @@ export interface Route {
   readonly datacenterBound?: boolean;
   /** Whether rate limits do not apply: a response costs no more than a refusal. @default false */
   readonly unlimited?: boolean;
+  /** The methods that are forwarded to the datacenter that the query names. @default none */
+  readonly forwarded?: readonly Method[];
   /** Headers of the responses to errors that Consul answers with its query metadata. */
   readonly errorHeaders?: Readonly<Record<string, string>>;
 }

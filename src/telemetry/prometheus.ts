@@ -130,6 +130,11 @@ export class PrometheusMetrics implements Metrics {
     "route",
     "status",
   ]);
+  readonly #forwarded = this.#counter(
+    "meshca_forwarded_requests_total",
+    "Requests sent on to another datacenter",
+    ["datacenter", "outcome"],
+  );
   readonly #duration = cached(
     new Histogram({
       name: "meshca_http_request_seconds",
@@ -196,6 +201,11 @@ export class PrometheusMetrics implements Metrics {
   request(route: string, status: number, seconds?: number): void {
     this.#requests(route, String(status)).inc();
     if (seconds !== undefined) this.#duration(route).observe(seconds);
+  }
+
+  /** Counts a request that was sent on to another datacenter. */
+  forwarded(datacenter: string, outcome: "answered" | "unavailable"): void {
+    this.#forwarded(datacenter, outcome).inc();
   }
 
   /** Counts a request with an unknown token. */

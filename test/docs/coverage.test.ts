@@ -352,6 +352,7 @@ describe("docs/operations.md", () => {
     metrics.leafRefused("csr_malformed");
     metrics.change("RENEWING", "ok");
     metrics.request("/healthz", 200, 1);
+    metrics.forwarded("dc2", "answered");
     const { snapshot, status } = manager;
     const { text } = await metrics.render({
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },

@@ -22,6 +22,7 @@ export class ConsulAgentApp {
       control: null,
       defaultPolicy,
       audit: null,
+      forwarder: null,
       limits: DEFAULT_HTTP_LIMITS,
       metrics: { countRequest: () => undefined, countWrongToken: () => undefined },
       runtime: { clock, random, log, inRequest: (_requestId, work) => work() },

@@ -19,14 +19,17 @@ interface ConfigurationRouteOptions {
 
 export function configurationRoutes({ ca, bodies, maxBody }: ConfigurationRouteOptions): Route[] {
   return [
-    caRoute("/v1/connect/ca/configuration", {
-      GET: endpoint("operator:read", (call) => json(call, configurationJson(ca.require().state))),
-      PUT: endpoint("operator:write", async ({ request, caller }) => {
-        const change = decodeConfiguration(await bodies.json(request, maxBody));
-        await ca.configure(change, caller);
-        return { headers: abandonedHeader(ca.require().state) };
+    {
+      ...caRoute("/v1/connect/ca/configuration", {
+        GET: endpoint("operator:read", (call) => json(call, configurationJson(ca.require().state))),
+        PUT: endpoint("operator:write", async ({ request, caller }) => {
+          const change = decodeConfiguration(await bodies.json(request, maxBody));
+          await ca.configure(change, caller);
+          return { headers: abandonedHeader(ca.require().state) };
+        }),
       }),
-    }),
+      forwarded: ["GET", "PUT"],
+    },
     caRoute("/v1/connect/ca/rotate", {
       PUT: endpoint("operator:write", async (call) => {
         const request = decodeRotation(await bodies.optionalJson(call.request, maxBody));

@@ -62,9 +62,14 @@ export function rootsRoutes(options: RootsRouteOptions): Route[] {
     {
       ...consulRoute("/v1/connect/ca/roots", { GET: roots }),
       unlimited: true,
+      forwarded: ["GET"],
       errorHeaders: ERROR_META,
     },
-    { ...caRoute("/v1/agent/connect/ca/roots", { GET: agentRoots }), unlimited: true },
+    {
+      ...caRoute("/v1/agent/connect/ca/roots", { GET: agentRoots }),
+      unlimited: true,
+      forwarded: ["GET"],
+    },
   ];
 }
 
