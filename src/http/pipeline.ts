@@ -5,16 +5,21 @@
  */
 import type { Context } from "hono";
 import type { AccessLevel, Authorization, Authorizer } from "../core/acl/authorizer.ts";
-import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
-import { callOf } from "./call.ts";
+import { DeniedError, NotReadyError } from "../core/errors.ts";
 import { callerOf, clientKey, hostRefusal } from "./client.ts";
-import { errorResponse } from "./errors.ts";
 import { FailedAuthLimiter } from "./failed-auth-limiter.ts";
 import { FailureLog } from "./failure-log.ts";
 import type { Forwarder } from "./forwarding.ts";
 import { RateLimiter } from "./limits.ts";
 import type { AppOptions, ServerOptions } from "./options.ts";
-import { BadQueryError, requireDatacenter, UnknownDatacenterError } from "./query.ts";
+import {
+  parseQuery,
+  type QueryOptions,
+  queryOptions,
+  rawQuery,
+  requireDatacenter,
+} from "./query.ts";
+import { refusal } from "./refusal.ts";
 import { secretOf } from "./request-token.ts";
 import { HEADERS, respond, text, wrongMethod } from "./responses.ts";
 import type { Call, Endpoint, Method, RequestEnvironment, Route, RouteResponse } from "./route.ts";
@@ -126,7 +131,10 @@ export class Pipeline {
     if (endpoint === undefined) return methodRefusal(request, route, common);
 
     const { environment, requestId } = c.env;
-    const forward = this.#options.forwarder?.forwardOf(request, route, method) ?? null;
+    const forward =
+      route.forwarded !== undefined && request.url.includes("?")
+        ? (this.#options.forwarder?.forwardOf(request, route, method) ?? null)
+        : null;
     // A response of another datacenter costs more than a refusal.
     const limited = route.unlimited !== true || forward !== null;
     const address = limited ? environment.remoteAddress : undefined;
@@ -220,41 +228,14 @@ export class Pipeline {
       requireDatacenter(params, this.#options.server.datacenter);
   }
 
-  /** Answers an error; records it in the audit log, and in the log if it is a failure of ours. */
-  #refuse(
-    thrown: unknown,
-    { route, method, endpoint, environment, requestId, caller, action }: Exchange,
-    common: Readonly<Record<string, string>>,
-  ): Response {
+  #refuse(thrown: unknown, exchange: Exchange, common: Readonly<Record<string, string>>): Response {
     // A public endpoint may check tokens of its own, as a login does.
     const error =
-      endpoint.access === "public"
-        ? this.#failedAuth.refused(thrown, environment.remoteAddress)
+      exchange.endpoint.access === "public"
+        ? this.#failedAuth.refused(thrown, exchange.environment.remoteAddress)
         : thrown;
-    const { status, body, retryAfter } = errorResponse(error, requestId);
-    const code = error instanceof CaError ? error.code : null;
-    // Failed reads are not recorded, except if the caller has no right to them or no valid token.
-    if (method !== "GET" || error instanceof DeniedError || code === "token_rate_limited")
-      this.#options.audit?.refusal(error, (refused) => ({
-        caller,
-        action,
-        subject: null,
-        outcome: status >= 500 ? "failed" : "refused",
-        code: refused,
-      }));
-    if (status >= 500) this.#failures.add(error, status, route.path, requestId);
-    const headers = {
-      ...common,
-      ...(error instanceof NotReadyError || error instanceof UnknownDatacenterError
-        ? route.errorHeaders
-        : {}),
-      ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),
-      // The rest of an unread body would block the connection.
-      ...(code === "too_large" || code === "body_late" ? { Connection: "close" } : {}),
-    };
-    return error instanceof BadQueryError
-      ? new Response(null, { status, headers })
-      : text(status, body, headers);
+    const { audit } = this.#options;
+    return refusal(error, exchange, { audit, failures: this.#failures, common });
   }
 }
 
@@ -279,4 +260,34 @@ function authorize({ access }: Endpoint, authorized: Authorization | null): void
   if (authorized === null || !access.includes(":")) return;
   const [resource, level] = access.split(":") as ["acl" | "operator" | "intermediate", AccessLevel];
   authorized.require(resource, level);
+}
+
+/** The options of a request without a query. */
+const NO_QUERY = queryOptions(new Map(), undefined);
+
+function callOf(
+  c: RequestContext,
+  { request, environment, caller, action }: Exchange,
+  authorized: Authorization | null,
+): Call {
+  const params = () => parseQuery(rawQuery(request.url));
+  const header = (name: string) => request.headers.get(name) ?? undefined;
+  let query: QueryOptions | undefined;
+  return {
+    request,
+    environment,
+    caller,
+    action,
+    authorized,
+    param: (name) => c.req.param(name) ?? "",
+    params,
+    header,
+    query() {
+      query ??=
+        request.url.includes("?") || request.headers.has("cache-control")
+          ? queryOptions(params(), header("cache-control"))
+          : NO_QUERY;
+      return query;
+    },
+  };
 }
