@@ -5,11 +5,10 @@
 import {
   closeSync,
   existsSync,
-  fstatSync,
   openSync,
   readdirSync,
-  readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { errorCode, fileReason } from "../config/file-errors.ts";
@@ -20,6 +19,7 @@ import type { Terminal } from "./terminal.ts";
 
 export const FILES: Files = {
   readText: readRegularFile,
+  readKey: readKeyFile,
   list: (path) => readdirSync(path),
 };
 
@@ -84,25 +84,16 @@ const exists = (path: string): Failure =>
  * @throws {Failure} if it cannot be read, or if users other than its owner may read it
  */
 export function readKeyFile(path: string): string {
-  let file: number | null = null;
   try {
-    file = openSync(path, "r");
-    if (process.platform !== "win32" && (fstatSync(file).mode & 0o077) !== 0)
-      throw new Failure(
-        EXIT.permission,
-        `${path} has a private key and can be read by other users; run chmod 600 ${quoted(path)}`,
-      );
-    return readFileSync(file, "utf8");
+    const text = readRegularFile(path);
+    if (process.platform === "win32" || (statSync(path).mode & 0o077) === 0) return text;
   } catch (error) {
-    if (error instanceof Failure) throw error;
-    throw new Failure(
-      EXIT.noInput,
-      `${path} cannot be read: ${fileReason(error) ?? "unknown error"}`,
-      error,
-    );
-  } finally {
-    if (file !== null) closeSync(file);
+    throw cannotRead("The key file", path, error);
   }
+  throw new Failure(
+    EXIT.permission,
+    `${path} has a private key and can be read by other users; run chmod 600 ${quoted(path)}`,
+  );
 }
 
 /** A path as one word of a shell. */

@@ -3,6 +3,8 @@
  * @module
  */
 
+import { CaError, ConfigError } from "../core/errors.ts";
+
 /** The reasons that an operator can remedy, by error code. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
@@ -20,12 +22,20 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** The code of an error of the system, or null. */
 export function errorCode(error: unknown): string | null {
-  const hasCode = error instanceof Error && "code" in error && typeof error.code === "string";
+  const hasCode =
+    error instanceof Error &&
+    !(error instanceof CaError) &&
+    "code" in error &&
+    typeof error.code === "string";
   return hasCode ? (error.code as string) : null;
 }
 
-/** The reason of a file system error: words, else its code; null if it is another error. */
+/**
+ * The reason of a file system error: words, else its code; of a file that meshca refuses to read
+ * (entry/regular-file.ts) that reason; null if it is another error.
+ */
 export function fileReason(error: unknown): string | null {
+  if (error instanceof ConfigError) return error.message;
   const code = errorCode(error);
   return code === null ? null : (REASONS[code] ?? code);
 }

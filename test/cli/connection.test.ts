@@ -43,6 +43,7 @@ describe("readServerOptions()", () => {
           if (path === "/missing") throw Object.assign(new Error("x"), { code: "ENOENT" });
           return `text of ${path}`.replaceAll(" ", "-");
         },
+        readKey: (path) => `key of ${path}`,
         list: () => ["b.pem", "a.pem"],
       },
     );
@@ -371,7 +372,7 @@ describe("any other server with TLS", () => {
     const folder = mkdtempSync(join(tmpdir(), "meshca-client-"));
     const [cert, key] = [join(folder, "client.pem"), join(folder, "client.key")];
     writeFileSync(cert, client.cert);
-    writeFileSync(key, client.key);
+    writeFileSync(key, client.key, { mode: 0o600 });
     const environment = {
       CONSUL_HTTP_ADDR: `https://127.0.0.1:${server.port}`,
       MESHCA_SERVER_PIN: sha256(own.certificate),

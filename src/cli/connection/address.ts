@@ -62,6 +62,8 @@ export const CONNECTION_FLAGS: readonly Flag[] = [
 export interface Files {
   /** Text in UTF-8. */
   readText(path: string): string;
+  /** A private key. @throws {Failure} if other users may read it */
+  readKey(path: string): string;
   /** The names in a folder. */
   list(path: string): readonly string[];
 }
@@ -105,18 +107,23 @@ export function urlOf(
   return found;
 }
 
-/** @throws {Failure} if an option is malformed, or a file cannot be read */
+/**
+ * An empty flag is none, as in Consul: `-http-addr=$ADDRESS` without the variable.
+ * @param other the address of a server, or null for that of flags and environment
+ * @throws {Failure} if an option is malformed, or a file cannot be read
+ */
 export function readServerOptions(
   flags: Flags,
   environment: Environment,
   files: Files,
+  other: string | null = null,
 ): ServerOptions {
   const given = (name: string): string | null => {
     const flag = CONNECTION_FLAGS.find((candidate) => candidate.name === name);
-    return flags.text(name) ?? firstOf(flag?.variables ?? [], environment);
+    return flags.text(name) || firstOf(flag?.variables ?? [], environment);
   };
   const ssl = readSwitch("HTTP_SSL", environment) ?? false;
-  const address = given("http-addr") ?? DEFAULT_ADDRESS;
+  const address = other ?? given("http-addr") ?? DEFAULT_ADDRESS;
   const caFile = given("ca-file");
   const caPath = given("ca-path");
   const pin = readPin(given("server-pin"));
@@ -139,7 +146,7 @@ export function readServerOptions(
     serverName: given("tls-server-name"),
     pin,
     verify: readSwitch("HTTP_SSL_VERIFY", environment) ?? true,
-    datacenter: flags.text("datacenter"),
+    datacenter: flags.text("datacenter") || null,
     stale: flags.on("stale"),
   };
 }
@@ -238,7 +245,7 @@ function readClient(
     );
   return {
     cert: readFile("The client certificate", certPath, files),
-    key: readFile("The key of the client certificate", keyPath, files),
+    key: files.readKey(keyPath),
   };
 }
 

@@ -5,9 +5,9 @@
 import * as v from "valibot";
 import type { Command } from "../../command.ts";
 import type { Connection } from "../../connection/connection.ts";
-import { usage } from "../../output.ts";
 import { abandonedRoots } from "./ca-config.ts";
 import { FORCE_FLAG } from "./config-commands.ts";
+import { MODIFY_INDEX_FLAG, modifyIndexOf } from "./modify-index.ts";
 import { fetchRoots } from "./roots.ts";
 
 const Outcome = v.object({ ActiveRootID: v.string(), ModifyIndex: v.number() });
@@ -46,21 +46,12 @@ export const rotate: Command = {
   summary: "make a new root, and sign new leaves under it",
   details:
     "The present root stays trusted until its leaves have expired, and cross-signs the new one. Not in Consul.",
-  flags: [
-    FORCE_FLAG,
-    {
-      ...{ name: "modify-index", value: "N" },
-      help: "refuse if the configuration has another ModifyIndex, as get-config shows it",
-    },
-  ],
+  flags: [FORCE_FLAG, MODIFY_INDEX_FLAG],
   example: "meshca rotate",
   ...{ connects: true, json: true, confirms: true },
   async run(call) {
     const { flags, terminal } = call;
-    const text = flags.text("modify-index");
-    const modifyIndex = text === null ? null : Number(text);
-    if (modifyIndex !== null && !(Number.isSafeInteger(modifyIndex) && modifyIndex >= 0))
-      throw usage("--modify-index must be a whole number");
+    const modifyIndex = modifyIndexOf(flags);
     const connection = call.connect();
     const { TrustDomain, ActiveRootID } = await fetchRoots(connection);
     const force = flags.on(FORCE_FLAG.name);
