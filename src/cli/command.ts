@@ -61,6 +61,8 @@ export interface Call {
   readonly json: boolean;
   /** The server that flags and environment name. @throws {Failure} if they contradict each other */
   connect(): Connection;
+  /** A server at another address than that of flags and environment, as they verify it. */
+  connectTo(address: string): Connection;
   /** Writes the value as JSON with `--json`, else the text that is made of it. */
   print<T>(value: T, text: (value: T) => string): void;
   /**

@@ -57,7 +57,8 @@ export async function runProgram(args: readonly string[], options: FrameOptions)
     ? [HELP_FLAG, ...(entry === program ? [VERSION_FLAG] : [])]
     : [...flagsOf(entry), HELP_FLAG];
   const normal = normalise(rest, flags);
-  if (normal.faults.length > 0) return usageError(terminal, called, normal.faults);
+  const fail = (faults: readonly string[]) => usageError(terminal, called, entry, faults);
+  if (normal.faults.length > 0) return fail(normal.faults);
   let code: number = EXIT.usage;
   const root = build(options, (command, flags, positional) => {
     code = 0;
@@ -73,9 +74,7 @@ export async function runProgram(args: readonly string[], options: FrameOptions)
     if (error.code === "commander.helpDisplayed" || error.code === "commander.version") return 0;
     // A group without a command shows its help as an error.
     if (error.code === "commander.help") return EXIT.usage;
-    return usageError(terminal, called, [
-      faultText(error, { entry, path, rest: normal.args }, flags),
-    ]);
+    return fail([faultText(error, { entry, path, rest: normal.args }, flags)]);
   }
 }
 
@@ -84,9 +83,14 @@ function helpFirst(args: readonly string[]): readonly string[] {
   return args[0] === "help" ? [...args.slice(1), "--help"] : args;
 }
 
-function usageError(terminal: Terminal, called: string, faults: readonly string[]): number {
+function usageError(
+  terminal: Terminal,
+  called: string,
+  entry: Entry,
+  faults: readonly string[],
+): number {
   for (const fault of faults) terminal.note(fault);
-  terminal.note(`${called} --help shows ${called === "meshca" ? "all commands" : "all flags"}`);
+  terminal.note(`${called} --help shows ${isGroup(entry) ? "all commands" : "all flags"}`);
   return EXIT.usage;
 }
 
@@ -231,18 +235,24 @@ interface Run extends FrameOptions {
   readonly raw: readonly string[];
 }
 
+function connect({ flags, environment, files, terminal }: Run, address: string | null): Connection {
+  return new Connection(readServerOptions(flags, environment, files, address), (line) =>
+    terminal.note(line),
+  );
+}
+
 async function runCommand(command: Command, run: Run): Promise<number> {
   const { terminal, flags, environment } = run;
   const json = command.json === true && flags.on("json");
   const call: Call = {
     ...{ flags, args: run.positional, raw: run.raw, environment, terminal, json },
     program: run.program,
-    connect: () =>
-      new Connection(readServerOptions(flags, environment, run.files), (line) =>
-        terminal.note(line),
-      ),
-    print: (value, text) =>
-      terminal.write(json ? `${JSON.stringify(value, null, 2)}\n` : text(value)),
+    connect: () => connect(run, null),
+    connectTo: (address) => connect(run, address),
+    print: (value, text) => {
+      if (json) terminal.write(`${JSON.stringify(value, null, 2)}\n`);
+      else terminal.show(text(value));
+    },
     confirm: async (question) => {
       if (!flags.on("yes")) await terminal.confirm(question);
     },

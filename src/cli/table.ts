@@ -4,12 +4,13 @@
  */
 import type { Terminal } from "./terminal.ts";
 
-/** The text of a table with its line breaks. Cells have no line breaks. */
+/** The text of a table with its line breaks; those in a cell are blanks. */
 export function table(
   header: readonly string[],
-  rows: readonly (readonly string[])[],
+  cells: readonly (readonly string[])[],
   terminal: Pick<Terminal, "width" | "style">,
 ): string {
+  const rows = cells.map((row) => row.map(withoutBreaks));
   const widths = header.map((title, i) =>
     Math.max(title.length, ...rows.map((row) => (row[i] ?? "").length)),
   );
@@ -24,6 +25,9 @@ export function table(
     .map((text) => `${text}\n`)
     .join("");
 }
+
+/** A text in one line, as a server's may not be. */
+export const withoutBreaks = (text: string): string => text.replaceAll(/\s+/gu, " ").trim();
 
 /** Columns between two cells. */
 const GAP = 2;

@@ -24,6 +24,16 @@ export type Style = "bold" | "dim" | "red" | "yellow" | "green";
 
 /** The width of text that is not on a terminal. */
 const WIDTH = 80;
+const ESCAPE = "\u001b";
+/**
+ * What a terminal would act on or hide: control characters but tabs and line breaks, and the marks of
+ * Unicode that change the order of text (Unicode 16 section 23.2). A text of a server or a file may
+ * have them. The codes that `style` writes are left.
+ */
+const UNSAFE = new RegExp(
+  `${ESCAPE}\\[(?:1|2|22|3[1-3]|39)m|(?![\\t\\n])[\\p{Cc}\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]`,
+  "gu",
+);
 /** After how long progress is shown, in milliseconds. */
 const PROGRESS_MS = 1000;
 
@@ -58,19 +68,24 @@ export class Terminal {
     return this.isColoured ? styleText(style, text, { validateStream: false }) : text;
   }
 
-  /** Writes a text, with its line breaks, to the output. */
-  write(text: string): void {
-    this.#streams.stdout.write(text);
+  /** Writes data to the output, as it is if it goes to a file or a pipe. */
+  write(data: string): void {
+    this.#streams.stdout.write(this.isTerminal ? printable(data) : data);
+  }
+
+  /** Writes a text for a person, with its line breaks, to the output. */
+  show(text: string): void {
+    this.#streams.stdout.write(printable(text));
   }
 
   /** Writes a line for a person, which is not part of the output, to stderr. */
   note(line: string): void {
-    this.#streams.stderr.write(`${line}\n`);
+    this.#streams.stderr.write(`${printable(line)}\n`);
   }
 
   /** Clears the screen, if there is one. */
   clear(): void {
-    if (this.isTerminal) this.write("\u001b[H\u001b[2J\u001b[3J");
+    if (this.isTerminal) this.#streams.stdout.write("\u001b[H\u001b[2J\u001b[3J");
   }
 
   /** The standard input up to its end, in UTF-8. */
@@ -132,13 +147,20 @@ export class Terminal {
       prompt.close();
     });
     prompt.on("close", () => resolve(""));
-    prompt.question(question, (line) => {
+    prompt.question(printable(question), (line) => {
       resolve(line);
       prompt.close();
     });
     return promise;
   }
 }
+
+/** A text with what a terminal would act on written as escapes: `\\u001b`. */
+export const printable = (text: string): string =>
+  text.replaceAll(UNSAFE, (found) => (found.length > 1 ? found : escapeOf(found)));
+
+const escapeOf = (character: string): string =>
+  `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
 type StreamError = Error & { readonly code?: string };
 

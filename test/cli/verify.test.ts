@@ -332,7 +332,7 @@ describe("meshca verify and inspect", () => {
 
   for (const [args, code, reason] of [
     [["verify", "none.pem", "--roots", "r.pem"], 66, /^The file "none\.pem" /],
-    [["verify", "text.pem"], 64, /^--roots is missing/],
+    [["verify", "text.pem", "--roots="], 64, /^--roots is empty/],
     [
       ["verify", "text.pem", "--roots", "text.pem"],
       65,

@@ -458,7 +458,7 @@ export const CLIENT: readonly Mutant[] = [
   ),
   ...guardsOf("src/client/server-connection.ts", [
     "a server that has the pinned root but not its key",
-    "return this.#send(request, await this.#pinned(signal), signal);",
+    "return await this.#send(request, await this.#pinned(signal), signal);",
     "return this.#pinned(signal).then(() => this.#send(request, UNVERIFIED, signal));",
     "client/tls-guards",
   ]),

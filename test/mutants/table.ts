@@ -5,6 +5,7 @@
 import { ACCESS } from "./access.ts";
 import { CERTIFICATES } from "./certificates.ts";
 import { CHANGES } from "./changes.ts";
+import { CLI } from "./cli.ts";
 import { CLIENT } from "./client.ts";
 import { CONSUL_API } from "./consul-api.ts";
 import { DATACENTERS } from "./datacenters.ts";
@@ -27,4 +28,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...PROVIDERS,
   ...WORKLOADS,
   ...CLIENT,
+  ...CLI,
 ];

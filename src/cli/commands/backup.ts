@@ -5,11 +5,18 @@
 import * as v from "valibot";
 import type { Command, Group } from "../command.ts";
 import { readInput, writeNewFiles } from "../files.ts";
-import { usage } from "../output.ts";
+import { MODIFY_INDEX_FLAG, modifyIndexOf } from "./connect/modify-index.ts";
 import { fetchRoots } from "./connect/roots.ts";
 
 const PATH = "/v1/connect/ca/backup";
 
+/** What every backup has outside of its encrypted and authenticated parts. */
+const Document = v.looseObject({
+  schema: v.number(),
+  clusterId: v.string(),
+  index: v.number(),
+  body: v.string(),
+});
 const Restored = v.object({ ActiveRootID: v.string(), ModifyIndex: v.number() });
 
 const save: Command = {
@@ -21,8 +28,15 @@ const save: Command = {
   example: "meshca backup save meshca.backup",
   ...{ connects: true, json: true, files: true },
   async run(call) {
-    const answer = await call.connect().call({ method: "GET", path: PATH });
-    const name = /filename="([\w.-]+)"/.exec(answer.header("content-disposition") ?? "")?.[1];
+    const connection = call.connect();
+    const request = { method: "GET", path: PATH } as const;
+    const answer = await connection.call(request);
+    // A page of another server is not a backup.
+    connection.read(Document, answer, request);
+    // A server does not choose any file of this folder, .profile for one.
+    const name = /filename="(meshca-[\w.-]+\.backup)"/.exec(
+      answer.header("content-disposition") ?? "",
+    )?.[1];
     const file = call.args[0] ?? name ?? "meshca.backup";
     if (file === "-") {
       call.terminal.write(answer.body);
@@ -41,16 +55,14 @@ const restore: Command = {
     "Roots that exist now and not in the backup are retired; those that can no longer be cross-signed need --force.",
   arguments: "<file>",
   flags: [
-    { ...{ name: "modify-index", value: "N" }, help: "refuse if the state has another index" },
+    MODIFY_INDEX_FLAG,
     { ...{ name: "force", value: null }, help: "also if roots are abandoned by it" },
   ],
   example: "meshca backup restore meshca.backup",
   ...{ connects: true, json: true, confirms: true, files: true },
   async run(call) {
     const { flags, terminal, args } = call;
-    const index = flags.text("modify-index");
-    if (index !== null && !/^\d{1,15}$/.test(index))
-      throw usage("--modify-index must be a whole number");
+    const index = modifyIndexOf(flags);
     const text = await readInput(args[0] ?? "", "The backup", terminal);
     const connection = call.connect();
     const { TrustDomain, ActiveRootID } = await fetchRoots(connection);
@@ -60,7 +72,10 @@ const restore: Command = {
     const request = {
       method: "PUT",
       path: PATH,
-      query: { ModifyIndex: index, force: flags.on("force") ? "true" : null },
+      query: {
+        ModifyIndex: index === null ? null : String(index),
+        force: flags.on("force") ? "true" : null,
+      },
       body: text,
     } as const;
     const answer = await terminal.progress("Restoring the backup", connection.call(request));

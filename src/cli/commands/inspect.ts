@@ -27,13 +27,13 @@ export const inspect: Command = {
   name: "inspect",
   summary: "explain certificates, requests, keys, and what a TLS server shows",
   details:
-    "A target is a file in PEM, a credential folder of the agent, the URL of a roots listing or of PEM, or HOST:PORT, to which TLS is spoken. Nothing of it is trusted or verified: meshca verify does that.",
+    "A target is a file in PEM, - for the standard input, a credential folder of the agent, the URL of a roots listing or of PEM, or HOST:PORT, to which TLS is spoken. Nothing of it is trusted or verified: meshca verify does that.",
   arguments: "<target>",
   example: "meshca inspect 127.0.0.1:8443",
   ...{ json: true, files: true },
   async run({ args: [target = ""], print, terminal }) {
     const now = processClock.now();
-    const explained = (await readTarget(target)).map((one) => explainOne(one, now));
+    const explained = (await readTarget(target, terminal)).map((one) => explainOne(one, now));
     print(explained, (all) => all.map((one) => blockOf(one, terminal)).join("\n"));
     return explained.some(({ problems }) => problems.length > 0) ? EXIT.data : 0;
   },

@@ -150,7 +150,7 @@ function requestOf({ flags }: Call): Request {
 /** The text is not part of the output with `--json`. */
 function say({ json, terminal }: Call, text: string): void {
   if (json) terminal.note(text.replace(/\n$/, ""));
-  else terminal.write(text);
+  else terminal.show(text);
 }
 
 /** The root to send, in its files. */

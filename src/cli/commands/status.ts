@@ -65,7 +65,7 @@ async function watch(call: Call, connection: Connection): Promise<number> {
     const shown = await Promise.race([look, stopped]);
     if (shown === "stopped") return 0;
     if (!json) terminal.clear();
-    terminal.write(`${shown}\n`);
+    terminal.show(`${shown}\n`);
     const waited = await Promise.race([pause(seconds * 1000), stopped]);
     if (waited === "stopped") return 0;
   }

@@ -13,7 +13,7 @@ import type { Certificate } from "../../core/x509/certificate.ts";
 import { processClock } from "../../entry/system.ts";
 import type { Command } from "../command.ts";
 import { explain, type Obstacle } from "../inspect/explain.ts";
-import { certificatesOf } from "../inspect/material.ts";
+import { anchorsOf, anchorsOfServer, chainOf } from "../inspect/material.ts";
 import { subjectText } from "../inspect/texts.ts";
 import { VERIFIERS, type Verifier, verifierFaults, verifierOf } from "../inspect/verifiers.ts";
 import { EXIT, Failure, usage } from "../output.ts";
@@ -33,12 +33,12 @@ export interface Verdict {
 export const verify: Command = {
   name: "verify",
   summary: "verify a leaf under roots, and explain what is wrong",
-  details: `The leaf comes first in its file; the certificates after it are its chain. --like applies the limits that are known of a verifier: ${VERIFIERS.map(({ name }) => name).join(", ")}, or nginx:N with ssl_verify_depth N.`,
+  details: `The leaf comes first in its file (- for the standard input); the certificates after it are its chain. It may be HOST:PORT, too: what a TLS server shows. --like applies the limits that are known of a verifier: ${VERIFIERS.map(({ name }) => name).join(", ")}, or nginx:N with ssl_verify_depth N.`,
   arguments: "<leaf>",
   flags: [
     {
       ...{ name: "roots", value: "FILE", file: true },
-      help: "roots in PEM, or the URL of a server such as http://127.0.0.1:8500",
+      help: "roots in PEM, or the URL of a server, which is verified (those of the server)",
     },
     {
       ...{ name: "like", value: "VERIFIER", many: true },
@@ -47,10 +47,10 @@ export const verify: Command = {
     },
   ],
   example: "meshca verify web.pem --roots roots.pem --like nginx:8 --like rustls",
-  ...{ json: true, files: true },
-  async run({ flags, args: [path = ""], print }) {
+  ...{ connects: true, json: true, files: true },
+  async run({ flags, args: [path = ""], print, terminal, connect, connectTo }) {
     const from = flags.text("roots");
-    if (from === null) throw usage("--roots is missing: a file in PEM, or the URL of a server");
+    if (from === "") throw usage("--roots is empty: give a file in PEM, or the URL of a server");
     const verifiers = flags.all("like").map((name) => {
       const found = verifierOf(name);
       if (found === null)
@@ -59,9 +59,16 @@ export const verify: Command = {
         );
       return found;
     });
-    const [sent, roots] = [await certificatesOf(path), await certificatesOf(from)];
+    if (path === "-" && from === "-")
+      throw usage("The leaf and the roots cannot both come from the standard input");
+    const sent = await chainOf(path, terminal);
+    const roots =
+      from === null ? await anchorsOfServer(connect()) : await anchorsOf(from, terminal, connectTo);
     if (!roots.some(({ issuer, subject }) => equal(issuer, subject)))
-      throw new Failure(EXIT.data, `${from} has no root: no certificate that is its own issuer`);
+      throw new Failure(
+        EXIT.data,
+        `${from ?? "The listing of the server"} has no root: no certificate that is its own issuer`,
+      );
     const verdict = await judge(sent, roots, verifiers, processClock.now());
     print(verdict, verdictText);
     return verdict.verifies && verdict.faults.length === 0 ? 0 : EXIT.data;

@@ -9,10 +9,13 @@ import { FormatError } from "../../core/errors.ts";
 import { readPem } from "../../core/pem.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { type CertificateRequest, readCsrDer, verifyProof } from "../../core/x509/csr.ts";
-import { readRegularFile } from "../../entry/regular-file.ts";
+import { isLoopback } from "../../net/server-address.ts";
 import { cannotRead } from "../connection/address.ts";
+import type { Connection } from "../connection/connection.ts";
 import { exchange, peerOf } from "../connection/exchange.ts";
-import { EXIT, Failure } from "../output.ts";
+import { readInput } from "../files.ts";
+import { EXIT, Failure, usage } from "../output.ts";
+import type { Terminal } from "../terminal.ts";
 
 /** Octets of a file or response: ten times the largest roots listing. */
 const MAX_BYTES = 1024 * 1024;
@@ -33,17 +36,55 @@ export type Found =
   | { readonly kind: "key"; readonly where: string; readonly label: string }
   | { readonly kind: "unreadable"; readonly where: string; readonly reason: string };
 
-/** Reads a target: a path, a folder, `http://`, `https://`, or `HOST:PORT`, to which TLS is spoken. */
-export async function readTarget(target: string): Promise<readonly Found[]> {
-  if (/^https?:\/\//i.test(target)) return readUrl(target);
-  if (/^(?:\[[0-9a-f:]+\]|[^/\s:]+):\d{1,5}$/i.test(target) && !isThere(target))
-    return readServer(target);
-  return isFolder(target) ? readFolder(target) : readText(readFile(target), target);
+/**
+ * Reads a target: a path, `-` for the standard input, a folder, `http://`, `https://`, or `HOST:PORT`,
+ * to which TLS is spoken. Nothing that a server sends is verified. @throws {Failure}
+ */
+export async function readTarget(target: string, terminal: Terminal): Promise<readonly Found[]> {
+  if (isUrl(target)) return readUrl(urlOf(target), fetchUnverified);
+  if (isHostPort(target) && !isThere(target)) return readServer(target);
+  return readPath(target, terminal);
 }
 
-/** The certificates of a target. @throws {Failure} if it has none, or one that cannot be read */
-export async function certificatesOf(target: string): Promise<readonly Certificate[]> {
-  const found = await readTarget(target);
+/**
+ * The certificates of a leaf and its chain, as a file or a server shows them.
+ * @throws {Failure} if there is none, or one that cannot be read
+ */
+export async function chainOf(target: string, terminal: Terminal): Promise<readonly Certificate[]> {
+  return certificatesIn(await readTarget(target, terminal), target);
+}
+
+/**
+ * The certificates that others are verified by, of a path or a URL.
+ * @param connectTo the server of an address, which is verified
+ * @throws {Failure} if there is none, or one that cannot be read
+ */
+export async function anchorsOf(
+  target: string,
+  terminal: Terminal,
+  connectTo: (address: string) => Connection,
+): Promise<readonly Certificate[]> {
+  if (!isUrl(target)) return certificatesIn(await readPath(target, terminal), target);
+  const found = await readUrl(urlOf(target), (url) => {
+    if (url.protocol === "http:" && !isLoopback(url))
+      terminal.note(
+        `Warning: the roots come from ${url.origin} without TLS, and can be changed on the way; use https://`,
+      );
+    return fetchText(connectTo(url.origin), `${url.pathname}${url.search}`);
+  });
+  return certificatesIn(found, target);
+}
+
+/** The roots of a server. @throws {Failure} */
+export async function anchorsOfServer(connection: Connection): Promise<readonly Certificate[]> {
+  const text = await fetchText(connection, ROOTS_PATH);
+  return certificatesIn(await readListing(text, connection.name), connection.name);
+}
+
+const fetchText = async (connection: Connection, path: string): Promise<string> =>
+  (await connection.call({ method: "GET", path })).body;
+
+function certificatesIn(found: readonly Found[], target: string): readonly Certificate[] {
   const bad = found.find(({ kind }) => kind === "unreadable");
   if (bad?.kind === "unreadable") throw new Failure(EXIT.data, `${bad.where} ${bad.reason}`);
   const certificates = found.flatMap((one) =>
@@ -53,21 +94,40 @@ export async function certificatesOf(target: string): Promise<readonly Certifica
   throw new Failure(EXIT.data, `${target} has no certificate`);
 }
 
-const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined;
-const isFolder = (path: string): boolean =>
-  statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+const isUrl = (target: string): boolean => /^https?:\/\//i.test(target);
 
-function readFile(path: string): string {
+/** @throws {Failure} */
+function urlOf(target: string): URL {
+  const url = URL.canParse(target) ? new URL(target) : null;
+  if (url === null) throw usage(`${JSON.stringify(target)} is not a URL`);
+  if (url.username !== "" || url.password !== "")
+    throw usage(`The URL ${JSON.stringify(url.origin)} must not have a user`);
+  return url;
+}
+
+const isHostPort = (target: string): boolean =>
+  /^(?:\[[0-9a-f:]+\]|[^/\s:]+):\d{1,5}$/i.test(target);
+
+const statOf = (path: string) => {
   try {
-    return readRegularFile(path);
-  } catch (error) {
-    throw cannotRead("The file", path, error);
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    // Reading it says why.
+    return undefined;
   }
+};
+const isThere = (path: string): boolean => statOf(path) !== undefined;
+
+async function readPath(path: string, terminal: Terminal): Promise<readonly Found[]> {
+  if (path === "-") return readText(await terminal.readInput(), "The standard input");
+  return statOf(path)?.isDirectory() === true
+    ? readFolder(path, terminal)
+    : readText(await readInput(path, "The file", terminal), path);
 }
 
 /** Every file of a credential folder that is PEM, each certificate once. */
-async function readFolder(folder: string): Promise<readonly Found[]> {
-  const names = readdirSync(folder)
+async function readFolder(folder: string, terminal: Terminal): Promise<readonly Found[]> {
+  const names = namesIn(folder)
     .filter((name) => /\.(?:crt|pem|key|csr)$/.test(name))
     .toSorted((a, b) => a.localeCompare(b));
   if (names.length === 0)
@@ -75,7 +135,10 @@ async function readFolder(folder: string): Promise<readonly Found[]> {
   const seen = new Set<string>();
   const found: Found[] = [];
   for (const name of names)
-    for (const one of await readText(readFile(join(folder, name)), name)) {
+    for (const one of await readText(
+      await readInput(join(folder, name), "The file", terminal),
+      name,
+    )) {
       if (one.kind === "certificate") {
         if (seen.has(one.certificate.id)) continue;
         seen.add(one.certificate.id);
@@ -83,6 +146,15 @@ async function readFolder(folder: string): Promise<readonly Found[]> {
       found.push(one);
     }
   return found;
+}
+
+/** @throws {Failure} */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    throw cannotRead("The folder", folder, error);
+  }
 }
 
 const Listing = v.looseObject({
@@ -94,17 +166,19 @@ const Listing = v.looseObject({
   ),
 });
 
-/** A roots listing, or PEM. The certificates are shown and not trusted: TLS is not verified. */
-async function readUrl(target: string): Promise<readonly Found[]> {
-  if (!URL.canParse(target))
-    throw new Failure(EXIT.usage, `${JSON.stringify(target)} is not a URL`);
-  const url = new URL(target);
-  // The address of a server is enough.
+/** A roots listing, or PEM. The address of a server is enough. */
+async function readUrl(
+  given: URL,
+  fetch: (url: URL) => Promise<string>,
+): Promise<readonly Found[]> {
+  const url = new URL(given);
   if (url.pathname === "/") url.pathname = ROOTS_PATH;
-  const { status, body } = await answerOf(url);
-  if (status !== 200) throw new Failure(EXIT.unavailable, `${url.href} answered ${status}`);
+  return readListing(await fetch(url), given.href);
+}
+
+async function readListing(body: string, where: string): Promise<readonly Found[]> {
   const listing = v.safeParse(v.pipe(v.string(), v.parseJson(), Listing), body);
-  if (!listing.success) return readText(body, target);
+  if (!listing.success) return readText(body, where);
   const all = await Promise.all(
     listing.output.Roots.map(({ RootCert, IntermediateCerts }, i) =>
       readText([RootCert, ...(IntermediateCerts ?? [])].join("\n"), `root ${i + 1}`),
@@ -113,24 +187,28 @@ async function readUrl(target: string): Promise<readonly Found[]> {
   return all.flat();
 }
 
-async function answerOf(url: URL) {
-  try {
-    return await exchange({
-      ...{ method: "GET", url, socketPath: null, headers: {}, body: null },
-      ...{ timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES, serverName: null, client: null },
-      verification: {
-        ...{ ca: null, checkName: false, leafPin: null, verify: false },
-        checkPeer: () => undefined,
-      },
-    });
-  } catch (error) {
+/** The certificates are shown and not trusted: TLS is not verified. */
+async function fetchUnverified(url: URL): Promise<string> {
+  const { status, body } = await exchange({
+    ...{ method: "GET", url, socketPath: null, headers: {}, body: null },
+    ...{ timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES, serverName: null, client: null },
+    verification: {
+      ...{ ca: null, checkName: false, leafPin: null, verify: false },
+      checkPeer: () => undefined,
+    },
+  }).catch((error: unknown) => {
     throw new Failure(EXIT.unavailable, `${url.origin} ${messageOf(error)}`, error);
-  }
+  });
+  if (status === 200) return body;
+  throw new Failure(EXIT.unavailable, `${url.href} answered ${status}`);
 }
 
 /** What a server shows in its handshake. */
 async function readServer(target: string): Promise<readonly Found[]> {
-  const url = new URL(`https://${target}`);
+  const address = `https://${target}`;
+  if (!URL.canParse(address))
+    throw usage(`${JSON.stringify(target)} is neither a file nor HOST:PORT`);
+  const url = new URL(address);
   try {
     const { leaf, chain } = await peerOf({ url, socketPath: null, serverName: null, client: null });
     return [leaf, ...chain].map((der, i) =>

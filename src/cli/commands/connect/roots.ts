@@ -3,10 +3,14 @@
  * @module
  */
 import * as v from "valibot";
+import { pemOf } from "../../../core/x509/certificate.ts";
 import type { Command } from "../../command.ts";
 import type { Connection } from "../../connection/connection.ts";
 import { lifeText, table } from "../../table.ts";
 import type { Terminal } from "../../terminal.ts";
+import { readSentPem } from "./sent-pem.ts";
+
+const PATH = "/v1/connect/ca/roots";
 
 const Root = v.looseObject({
   ID: v.string(),
@@ -32,7 +36,7 @@ export type RootValue = v.InferOutput<typeof Root>;
 
 /** @throws {Failure} */
 export function fetchRoots(connection: Connection): Promise<RootsValue> {
-  return connection.json(Listing, { method: "GET", path: "/v1/connect/ca/roots" });
+  return connection.json(Listing, { method: "GET", path: PATH });
 }
 
 /** What a root is for now. */
@@ -43,13 +47,17 @@ export function rootState(root: RootValue, now: Date): string {
   return root.Active ? "active" : "retired";
 }
 
-/** Roots in PEM, each with its intermediates, as `?pem=true` answers them. */
-export function rootsPem({ Roots }: RootsValue): string {
+/**
+ * Roots in PEM, each with its intermediates, as `?pem=true` answers them.
+ * @throws {Failure} if the server sends something else
+ */
+export function rootsPem({ Roots }: RootsValue, connection: Connection): string {
   return Roots.flatMap(({ RootCert, IntermediateCerts }) => [
     RootCert,
     ...(IntermediateCerts ?? []),
   ])
-    .map((pem) => `${pem.trimEnd()}\n`)
+    .flatMap((pem) => readSentPem(pem, connection, `GET ${PATH}`))
+    .map(pemOf)
     .join("");
 }
 
@@ -71,8 +79,9 @@ export const roots: Command = {
   example: "meshca roots --pem > roots.pem",
   ...{ connects: true, json: true },
   async run(call) {
-    const found = await fetchRoots(call.connect());
-    if (call.flags.on("pem")) call.terminal.write(rootsPem(found));
+    const connection = call.connect();
+    const found = await fetchRoots(connection);
+    if (call.flags.on("pem")) call.terminal.write(rootsPem(found, connection));
     else call.print(found, (value) => rootsText(value, new Date(), call.terminal));
     return 0;
   },

@@ -5,11 +5,12 @@
 import * as v from "valibot";
 import { makeKeyAndRequest } from "../../../client/csr.ts";
 import { renewalProof } from "../../../client/renewal-proof.ts";
-import type { Bytes } from "../../../core/bytes.ts";
-import { FormatError } from "../../../core/errors.ts";
+import { type Bytes, equal } from "../../../core/bytes.ts";
+import { FormatError, RequestError } from "../../../core/errors.ts";
 import { readPem, writePem } from "../../../core/pem.ts";
 import { parseSpiffeId } from "../../../core/spiffe/id.ts";
-import { readCertificate } from "../../../core/x509/certificate.ts";
+import { pemOf, readCertificate } from "../../../core/x509/certificate.ts";
+import { readCsr } from "../../../core/x509/csr.ts";
 import { ipOctets } from "../../../net/ip.ts";
 import type { Call, Command } from "../../command.ts";
 import type { Connection } from "../../connection/connection.ts";
@@ -17,6 +18,7 @@ import { readInput, readKeyFile, requireNew, writeNewFiles } from "../../files.t
 import type { Flag } from "../../flags.ts";
 import { EXIT, Failure, usage } from "../../output.ts";
 import { lifeText } from "../../table.ts";
+import { readSentPem } from "./sent-pem.ts";
 
 const Leaf = v.looseObject({
   SerialNumber: v.string(),
@@ -39,15 +41,19 @@ export interface SigningRequest {
   readonly ttl: string | null;
 }
 
-/** @param bearer a proof of renewal, or null to sign. @throws {Failure} */
-export function requestLeaf(
+/**
+ * @param bearer a proof of renewal, or null to sign
+ * @throws {Failure} also if the server sends something else than certificates, or another key's
+ */
+export async function requestLeaf(
   connection: Connection,
   { csr, service, ttl }: SigningRequest,
   bearer: string | null,
 ): Promise<LeafValue> {
-  return connection.json(Leaf, {
+  const path = bearer === null ? "/v1/connect/ca/sign" : "/v1/connect/ca/renew";
+  const leaf = await connection.json(Leaf, {
     method: "PUT",
-    path: bearer === null ? "/v1/connect/ca/sign" : "/v1/connect/ca/renew",
+    path,
     body: {
       CSR: csr,
       ...(ttl === null ? {} : { TTL: ttl }),
@@ -55,6 +61,21 @@ export function requestLeaf(
     },
     headers: bearer === null ? {} : { Authorization: `Bearer ${bearer}` },
   });
+  const chain = readSentPem(leaf.CertPEM, connection, `PUT ${path}`);
+  const spki = keyOf(csr);
+  if (spki !== null && !equal(chain[0].key.spki, spki))
+    throw connection.foreign(`its answer to PUT ${path} is a leaf for another key`);
+  return { ...leaf, CertPEM: chain.map(pemOf).join("") };
+}
+
+/** The SPKI of a request in PEM; null if this program cannot read what the server could. */
+function keyOf(csr: string): Bytes | null {
+  try {
+    return readCsr(csr, true).key.spki;
+  } catch (error) {
+    if (error instanceof RequestError) return null;
+    throw error;
+  }
 }
 
 const FLAGS: readonly Flag[] = [
@@ -143,13 +164,12 @@ export const renew: Command = {
     requireNew([flags.text("out"), keyOut].filter((name) => name !== null));
     const leaf = blockOf(await readInput(certPath, "The leaf", terminal), certPath, "CERTIFICATE");
     const privateKey = blockOf(readKeyFile(keyPath), keyPath, "PRIVATE KEY");
-    const { uris, dnsNames, ipAddresses } = readCertificate(leaf);
-    const id = parseSpiffeId(uris[0] ?? "");
+    const { dnsNames, ipAddresses, trustDomain } = identityOf(leaf, certPath);
     const made = await makeKeyAndRequest({ uri: null, dnsNames, ipAddresses });
     const proof = await renewalProof(
       { chain: [leaf], privateKey },
       made.der,
-      id.trustDomain,
+      trustDomain,
       new Date(),
     ).catch((error: unknown) => {
       throw new Failure(
@@ -166,6 +186,21 @@ export const renew: Command = {
     return deliver(call, renewed, made.privateKey);
   },
 };
+
+/** The names of the leaf that is renewed, and its trust domain. @throws {Failure} */
+function identityOf(der: Bytes, path: string) {
+  try {
+    const { uris, dnsNames, ipAddresses } = readCertificate(der);
+    return { dnsNames, ipAddresses, trustDomain: parseSpiffeId(uris[0] ?? "").trustDomain };
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof RequestError)) throw error;
+    throw new Failure(
+      EXIT.data,
+      `The file ${JSON.stringify(path)} is not a leaf of a mesh: ${error.message}`,
+      error,
+    );
+  }
+}
 
 /** @throws {Failure} */
 function addressOf(text: string) {

@@ -2,7 +2,7 @@
  * The state of a server as one screen.
  * @module
  */
-import { lifeText, table } from "../../table.ts";
+import { lifeText, table, withoutBreaks } from "../../table.ts";
 import type { Style, Terminal } from "../../terminal.ts";
 import type { Status } from "./types.ts";
 
@@ -45,13 +45,15 @@ function facts(status: Status, now: Date, terminal: Terminal): string {
     ["changes", detail("changes")],
     ...EXPIRIES.flatMap(([name, what]): [string, string][] => {
       const time = details?.[name]?.[0];
-      if (time === undefined) return [];
+      if (time === undefined || Number.isNaN(Date.parse(time))) return [];
       return [[what, `${lifeText(new Date(time), now)} (${time.slice(0, 10)})`]];
     }),
   ];
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
   return rows
-    .map(([name, value]) => `${terminal.style("bold", name.padEnd(width))}${value}\n`)
+    .map(
+      ([name, value]) => `${terminal.style("bold", name.padEnd(width))}${withoutBreaks(value)}\n`,
+    )
     .join("");
 }
 
