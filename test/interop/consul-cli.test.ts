@@ -70,6 +70,33 @@ describe("consul connect ca and meshca connect ca", { skip }, () => {
     return theirs.stdout;
   }
 
+  it("-datacenter reads and changes another datacenter with the same output", OPTIONS, async () => {
+    const second = await startServer({
+      ...{ MESHCA_STORE: "memory:", MESHCA_DATACENTER: "dc2", MESHCA_ACL: "deny" },
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN,
+    });
+    const first = await startServer({
+      MESHCA_STORE: "memory:",
+      MESHCA_DATACENTERS: JSON.stringify({ dc2: { servers: [second.url] } }),
+    });
+    try {
+      const through = { CONSUL_HTTP_ADDR: first.url, CONSUL_HTTP_TOKEN: TOKEN };
+      const get = ["get-config", "-datacenter", "dc2"];
+      const before = await compare(get, 0, through);
+      const config = { Provider: "consul", Config: { LeafCertTTL: "7h" } };
+      const set = ["set-config", "-config-file", file("dc2.json", JSON.stringify(config))];
+      await compare([...set, "-datacenter", "dc2"], 0, through);
+      const after = await compare(get, 0, through);
+      assert.notEqual(after, before);
+      assert.match(after, /"LeafCertTTL": "7h"/);
+      assert.match(await compare(["get-config"], 0, through), /"LeafCertTTL": "72h"/);
+      await compare(get, 77, { CONSUL_HTTP_ADDR: first.url });
+    } finally {
+      await first.stop();
+      await second.stop();
+    }
+  });
+
   it("get-config prints the same", OPTIONS, async () => {
     assert.match(await compare(["get-config"], 0), /^\{\n\t"Provider": "consul",/);
     await compare(["get-config", "-stale"], 0);

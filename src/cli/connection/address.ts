@@ -54,7 +54,11 @@ export const CONNECTION_FLAGS: readonly Flag[] = [
     ...{ name: "server-pin", value: "PIN", variables: ["MESHCA_SERVER_PIN"] },
     help: "sha256:HEX of the server's certificate, also if it has expired, or of its root",
   },
-  { name: "datacenter", value: "NAME", help: "datacenter that the server must be of" },
+  {
+    name: "datacenter",
+    value: "NAME",
+    help: "datacenter to ask, through the server (the server's)",
+  },
   { name: "stale", value: null, help: "accept an answer of any replica, as every one is" },
 ];
 

@@ -100,6 +100,8 @@ export class NodeTransport implements Transport {
     // On Deno the option "signal" has no effect on a connection that was used before.
     const abort = () => {
       reject(new TransportError("aborted", "did not answer before the request was cancelled"));
+      // Deno sends a request again whose connection was used before and is destroyed.
+      sent.reusedSocket = false;
       sent.destroy();
       sent.socket?.destroy();
     };
