@@ -13,13 +13,27 @@ import {
 } from "node:fs";
 import { errorCode, fileReason } from "../config/file-errors.ts";
 import { readRegularFile } from "../entry/regular-file.ts";
+import { readCertificates, readKeyPair } from "../tls/key-pair.ts";
 import { cannotRead, type Files } from "./connection/address.ts";
 import { EXIT, Failure } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
 export const FILES: Files = {
   readText: readRegularFile,
-  readKey: readKeyFile,
+  readCertificates(path) {
+    const text = readText("The CA file", path);
+    const found = readCertificates(text);
+    if (typeof found !== "string") throw unusable("The CA file", path, found.message);
+    return text;
+  },
+  readKeyPair(certPath, keyPath) {
+    const what = "The client certificate";
+    const found = readKeyPair(readText(what, certPath), readKeyFile(keyPath));
+    if (!("of" in found)) return found;
+    throw found.of === "cert"
+      ? unusable(what, certPath, found.message)
+      : unusable("The key file", keyPath, found.message);
+  },
   list: (path) => readdirSync(path),
 };
 
@@ -28,13 +42,21 @@ export const FILES: Files = {
  * @param what for errors: `The certificate request` @throws {Failure}
  */
 export async function readInput(path: string, what: string, terminal: Terminal): Promise<string> {
-  if (path === "-") return terminal.readInput();
+  return path === "-" ? terminal.readInput() : readText(what, path);
+}
+
+/** @throws {Failure} */
+function readText(what: string, path: string): string {
   try {
     return readRegularFile(path);
   } catch (error) {
     throw cannotRead(what, path, error);
   }
 }
+
+/** @param reason a predicate of the file: `contains no certificate` */
+const unusable = (what: string, path: string, reason: string): Failure =>
+  new Failure(EXIT.data, `${what} ${JSON.stringify(path)} ${reason}`);
 
 /** @throws {Failure} if one of the files exists */
 export function requireNew(paths: readonly string[]): void {
@@ -84,12 +106,8 @@ const exists = (path: string): Failure =>
  * @throws {Failure} if it cannot be read, or if users other than its owner may read it
  */
 export function readKeyFile(path: string): string {
-  try {
-    const text = readRegularFile(path);
-    if (process.platform === "win32" || (statSync(path).mode & 0o077) === 0) return text;
-  } catch (error) {
-    throw cannotRead("The key file", path, error);
-  }
+  const text = readText("The key file", path);
+  if (process.platform === "win32" || (statSync(path).mode & 0o077) === 0) return text;
   throw new Failure(
     EXIT.permission,
     `${path} has a private key and can be read by other users; run chmod 600 ${quoted(path)}`,

@@ -43,7 +43,8 @@ describe("readServerOptions()", () => {
           if (path === "/missing") throw Object.assign(new Error("x"), { code: "ENOENT" });
           return `text of ${path}`.replaceAll(" ", "-");
         },
-        readKey: (path) => `key of ${path}`,
+        readCertificates: (path) => `certificates-of-${path}`,
+        readKeyPair: (cert, key) => ({ cert: `text-of-${cert}`, key: `text-of-${key}` }),
         list: () => ["b.pem", "a.pem"],
       },
     );
@@ -267,15 +268,20 @@ describe("any other server with TLS", () => {
         CONSUL_CACERT: file,
       };
       try {
-        const refused = await meshca(GET, environment);
-        assert.equal(refused.code, 69);
         const pin = sha256(expired.certificate);
-        assert.match(
-          refused.stderr,
-          new RegExp(
-            `has a TLS certificate that has expired, or one in its chain; give --server-pin ${pin}, after comparing`,
-          ),
-        );
+        for (const name of ["bun", "node", "deno"] as const) {
+          const refused = await meshca(GET, environment, "", [
+            ...(name === "deno" ? COMMANDS.deno(folder) : COMMANDS[name]()),
+          ]);
+          assert.equal(refused.code, 69);
+          assert.match(
+            refused.stderr,
+            new RegExp(
+              `has a TLS certificate that has expired, or one in its chain; give --server-pin ${pin}, after comparing`,
+            ),
+            name,
+          );
+        }
         const wrong = await meshca(GET, {
           ...environment,
           MESHCA_SERVER_PIN: `sha256:${"1".repeat(64)}`,
@@ -387,13 +393,34 @@ describe("any other server with TLS", () => {
           command,
         );
         assert.deepEqual([ran.code, ran.stderr], [0, ""], name);
+        const without = await meshca(GET, environment, "", command);
+        assert.equal(without.code, 69, name);
+        assert.match(without.stderr, /client certificate/, name);
       }
-      const without = await meshca(GET, environment);
-      assert.equal(without.code, 69);
-      assert.match(without.stderr, /client certificate/);
     } finally {
       server.close();
       rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("a server that speaks only an old version of TLS", () => {
+  it("is named as such", OPTIONS, async () => {
+    // The fatal alert protocol_version (RFC 8446 section 6.2).
+    const alert = Buffer.from([21, 3, 1, 0, 2, 2, 70]);
+    const server = createTcpServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.once("data", () => socket.end(alert));
+    });
+    const { port, close } = await listening(server);
+    try {
+      const { code, stderr } = await meshca(GET, {
+        CONSUL_HTTP_ADDR: `https://127.0.0.1:${port}`,
+      });
+      assert.equal(code, 69);
+      assert.match(stderr, /does not speak TLS 1\.2 or a newer version \(/);
+    } finally {
+      close();
     }
   });
 });

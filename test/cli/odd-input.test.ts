@@ -25,6 +25,8 @@ describe("odd input of commands", () => {
     writeFileSync(join(folder, "leaf.pem"), selfSigned("web").cert);
     writeFileSync(join(folder, "open.pem"), selfSigned("web").key);
     chmodSync(join(folder, "open.pem"), 0o640);
+    writeFileSync(join(folder, "other.pem"), selfSigned("web").key, { mode: 0o600 });
+    writeFileSync(join(folder, "text"), "hello\n");
   });
   after(async () => {
     await server.stop();
@@ -53,6 +55,17 @@ describe("odd input of commands", () => {
       "roots --client-cert leaf.pem --client-key open.pem",
       77,
       "open.pem has a private key and can be read by other users; run chmod 600 open.pem",
+    ],
+    ["roots --ca-file text", 65, 'The CA file "text" contains no certificate in PEM'],
+    [
+      "roots --client-cert leaf.pem --client-key other.pem",
+      65,
+      'The key file "other.pem" contains a private key that does not match the certificate',
+    ],
+    [
+      "roots --client-cert text --client-key other.pem",
+      65,
+      'The client certificate "text" contains no certificate in PEM',
     ],
     [
       "renew --cert leaf.pem --key fifo --key-out k",

@@ -205,6 +205,7 @@ const RULES: readonly Rule[] = [
       "src/config/",
       "src/core/",
       "src/telemetry/logger.ts",
+      "src/tls/key-pair.ts",
       "src/cli/",
       "providers/consul/config.ts",
       "providers/consul/private-key.ts",

@@ -66,8 +66,10 @@ export const CONNECTION_FLAGS: readonly Flag[] = [
 export interface Files {
   /** Text in UTF-8. */
   readText(path: string): string;
-  /** A private key. @throws {Failure} if other users may read it */
-  readKey(path: string): string;
+  /** Certificates in PEM. @throws {Failure} if there is none */
+  readCertificates(path: string): string;
+  /** A client certificate and its key in PEM. @throws {Failure} if TLS cannot be spoken with them */
+  readKeyPair(certPath: string, keyPath: string): { readonly cert: string; readonly key: string };
   /** The names in a folder. */
   list(path: string): readonly string[];
 }
@@ -142,7 +144,7 @@ export function readServerOptions(
     token: readToken(flags, environment, files),
     anchorsPem:
       caFile !== null
-        ? readFile("The CA file", caFile, files)
+        ? files.readCertificates(caFile)
         : caPath !== null
           ? readFolder(caPath, files)
           : null,
@@ -247,10 +249,7 @@ function readClient(
       EXIT.usage,
       `--client-${certPath === null ? "key" : "cert"} needs --client-${certPath === null ? "cert" : "key"} too`,
     );
-  return {
-    cert: readFile("The client certificate", certPath, files),
-    key: files.readKey(keyPath),
-  };
+  return files.readKeyPair(certPath, keyPath);
 }
 
 /** @throws {Failure} */

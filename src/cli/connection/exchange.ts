@@ -69,6 +69,7 @@ export interface Answer {
 export async function exchange(request: Exchange): Promise<Answer> {
   const { method, url, headers, body, timeoutMs, maxBytes } = request;
   let socket: Socket | null = null;
+  let isAnswered = false;
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const late = setTimeout(() => {
     reject(new TransportError("timeout", `did not answer within ${timeoutMs / 1000} s`));
@@ -93,8 +94,17 @@ export async function exchange(request: Exchange): Promise<Answer> {
         ...(octets === null ? {} : { "Content-Length": String(octets.length) }),
       },
     });
+    // Not every runtime reports a connection that ended before the answer as an error of the request.
+    let failure: unknown = new TransportError("connect", "closed the connection too early");
+    opened.on("error", (error) => {
+      failure = error;
+    });
+    opened.once("close", () => {
+      if (!isAnswered) reject(failure);
+    });
     sent.on("error", reject);
     sent.on("response", (response) => {
+      isAnswered = true;
       read(response, maxBytes).then(
         (text) =>
           resolve({
@@ -128,14 +138,7 @@ export async function peerOf(
       checkPeer: () => undefined,
     };
     const socket = await open({ ...target, verification });
-    const found: Uint8Array<ArrayBuffer>[] = [];
-    let next =
-      "getPeerCertificate" in socket ? (socket as TLSSocket).getPeerCertificate(true) : null;
-    while (next?.raw !== undefined && found.length < MAX_CHAIN) {
-      found.push(new Uint8Array(next.raw));
-      // A self-signed certificate is its own issuer.
-      next = next.issuerCertificate === next ? null : next.issuerCertificate;
-    }
+    const found = "getPeerCertificate" in socket ? shownBy(socket as TLSSocket) : [];
     socket.destroy();
     const [leaf, ...chain] = found;
     if (leaf === undefined) throw new TransportError("tls", "showed no certificate");
@@ -143,6 +146,29 @@ export async function peerOf(
   } catch (error) {
     throw transportError(error);
   }
+}
+
+/** The certificates as the peer sent them, in its order. */
+function shownBy(socket: TLSSocket): readonly Uint8Array<ArrayBuffer>[] {
+  const found: Uint8Array<ArrayBuffer>[] = [];
+  const take = ({ raw }: { readonly raw: Uint8Array }) => found.push(new Uint8Array(raw));
+  if ("deno" in process.versions) {
+    let next = socket.getPeerCertificate(true);
+    while (next?.raw !== undefined && found.length < MAX_CHAIN) {
+      take(next);
+      // A self-signed certificate is its own issuer.
+      if (next.issuerCertificate === next) break;
+      next = next.issuerCertificate;
+    }
+    return found;
+  }
+  // Node and Bun sort the list of getPeerCertificate, and add roots of this machine.
+  let next = socket.getPeerX509Certificate();
+  while (next !== undefined && found.length < MAX_CHAIN) {
+    take(next);
+    next = next.issuerCertificate;
+  }
+  return found;
 }
 
 type Target = Pick<Exchange, "url" | "socketPath" | "serverName" | "client" | "verification">;

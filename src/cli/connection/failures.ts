@@ -5,6 +5,9 @@
  */
 import type { TransportError } from "../../client/transport.ts";
 import { hex, sha256 } from "../../core/bytes.ts";
+import { readOrNull } from "../../core/errors.ts";
+import { readCertificate } from "../../core/x509/certificate.ts";
+import { processClock } from "../../entry/system.ts";
 import { EXIT, Failure } from "../output.ts";
 import type { ServerOptions } from "./address.ts";
 import { type Answer, peerOf } from "./exchange.ts";
@@ -116,21 +119,23 @@ export async function transportFailure(
 
 async function tlsText(options: ServerOptions, reason: string): Promise<string> {
   const server = `The server at ${options.name}`;
-  const fingerprint = await peerOf(options).then(
-    ({ leaf }) => `sha256:${hex(sha256(leaf))}`,
-    () => null,
-  );
+  const peer = await peerOf(options).catch(() => null);
+  if (/PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/.test(reason))
+    return `${server} does not speak TLS 1.2 or a newer version (${reason})`;
   // Without a certificate there was no handshake at all.
-  if (fingerprint === null)
+  if (peer === null)
     return `${server} did not complete the TLS handshake (${reason}); it may serve plain HTTP (http://) or require a client certificate (--client-cert, --client-key)`;
   if (/ALERT/.test(reason))
     return `${server} refused the TLS connection (${reason}); it requires a client certificate that its CA issued (--client-cert, --client-key)`;
-  const pin = `--server-pin ${fingerprint}, after comparing it with the fingerprint in the server's log`;
-  if (/CERT_HAS_EXPIRED/.test(reason))
-    return `${server} has a TLS certificate that has expired, or one in its chain; give ${pin}`;
-  if (/CERT_NOT_YET_VALID/.test(reason))
-    return `${server} has a TLS certificate that is not valid yet; set the clocks of both machines right`;
+  const pin = `--server-pin sha256:${hex(sha256(peer.leaf))}, after comparing it with the fingerprint in the server's log`;
   if (/^has another certificate/.test(reason)) return `${server} ${reason}`;
+  // Not every runtime says why it refused a certificate.
+  const now = processClock.now();
+  const shown = [peer.leaf, ...peer.chain].map((der) => readOrNull(() => readCertificate(der)));
+  if (/CERT_HAS_EXPIRED/.test(reason) || shown.some((one) => one !== null && one.notAfter < now))
+    return `${server} has a TLS certificate that has expired, or one in its chain; give ${pin}`;
+  if (/CERT_NOT_YET_VALID/.test(reason) || shown.some((one) => one !== null && one.notBefore > now))
+    return `${server} has a TLS certificate that is not valid yet; set the clocks of both machines right`;
   if (/^has a certificate for another name/.test(reason))
     return `${server} ${reason}; give the name by --tls-server-name, or ${pin}`;
   const by =
@@ -143,7 +148,7 @@ async function tlsText(options: ServerOptions, reason: string): Promise<string> 
 function connectText(
   server: string,
   reason: string,
-  { socketPath }: Pick<ServerOptions, "socketPath">,
+  { socketPath, url }: Pick<ServerOptions, "socketPath" | "url">,
 ): string {
   if (reason === "ECONNREFUSED")
     return `${server} refused the connection; check the address (--http-addr, MESHCA_HTTP_ADDR), and that the server runs`;
@@ -151,8 +156,10 @@ function connectText(
     return `${server} has no socket at this path; check the address, and that the server runs`;
   if (reason === "ENOTFOUND" || reason === "EAI_AGAIN")
     return `${server} has a name without an address (${reason}); check --http-addr`;
-  if (reason === "ECONNRESET" || reason === "connection failed")
-    return `${server} closed the connection; it may serve TLS (https://) or require a client certificate (--client-cert)`;
+  if (/^(?:ECONNRESET|connection failed|closed the connection too early)$/.test(reason))
+    return url.protocol === "http:"
+      ? `${server} closed the connection before it answered; it may serve TLS (https://)`
+      : `${server} closed the connection before it answered; it may require a client certificate (--client-cert, --client-key)`;
   return `${server} cannot be reached (${reason})`;
 }
 
