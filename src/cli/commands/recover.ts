@@ -102,7 +102,8 @@ export const recover: Command = {
     say(call, situationText(situation, server.verification, now, call.terminal));
     const root = await rootOf(call, request, situation);
     const isOwn = request.source !== "given";
-    const recovered = await send(call, { server, connection, situation, root, isOwn });
+    const isForced = call.flags.on(FORCE_FLAG.name);
+    const recovered = await send(call, { server, connection, situation, root, isOwn, isForced });
     call.print(recovered, () => doneText(root, recovered.active));
     if (recovered.abandonedRoots.length > 0)
       call.terminal.note(
@@ -194,6 +195,8 @@ interface SendOptions {
   readonly root: RecoveryRoot;
   /** Whether this command made the files. */
   readonly isOwn: boolean;
+  /** Whether a root that cannot cross-sign is abandoned. */
+  readonly isForced: boolean;
 }
 
 /** The second step, which is left out if the server has the root already. */
@@ -201,7 +204,7 @@ async function send(call: Call, options: SendOptions): Promise<Recovered> {
   const { server, connection, situation, root, isOwn } = options;
   const { flags, terminal } = call;
   const { config, dropped } = nextConfiguration(situation.config, root.certificatePem, root.keyPem);
-  const force = flags.on(FORCE_FLAG.name);
+  const { isForced: force } = options;
   const sending: Sending = {
     ...{ connection, options: server.options, root, config, force, clock: processClock },
   };
@@ -251,12 +254,21 @@ async function keepingFiles<T>(options: SendOptions, work: () => Promise<T>): Pr
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const isUnchanged = !(error instanceof NotTaken) || error.isUnchanged;
-    const said = error.message.replace(/[;,]? ?nothing was changed$/i, "");
+    const said = `${error.message.replace(/[;,]? ?nothing was changed$/i, "")}${forceAdvice(error, options)}`;
     const text = isUnchanged
       ? `${said === "" ? "T" : `${said}; t`}he CA was not changed. ${filesText(options)}`
       : `${said}; ${unknownText(options)}`;
     throw new Failure(error.exit, text, error);
   }
+}
+
+/** What there is to do if a valid root is not able to cross-sign, as when its Vault is gone. */
+function forceAdvice({ message }: Failure, { situation, isForced }: SendOptions): string {
+  if (isForced || !/cross-sign|certify/i.test(message) || /force/i.test(message)) return "";
+  const valid = situation.roots.filter(({ state }) => state !== "expired");
+  return valid.length === 0
+    ? ""
+    : `; if it stays like that, --${FORCE_FLAG.name} does without: services that trust only a root that is abandoned refuse new leaves`;
 }
 
 const unknownText = (options: SendOptions): string =>

@@ -45,11 +45,12 @@ export async function sendRoot(sending: Sending): Promise<readonly string[]> {
     return (await putConfig(connection, config, force)).abandoned;
   } catch (thrown) {
     const error = withAdvice(thrown);
-    // A refusal is an answer: nothing was changed.
-    if (error instanceof HttpFailure && error.status < 500) throw new NotTaken(error, true);
     if (!(error instanceof Failure)) throw error;
-    if (await isActive(sending)) return [];
-    throw new NotTaken(error, false);
+    const active = await activeRoot(sending);
+    if (active === sending.root.certificate.id) return [];
+    // The change is over once its answer is there; without one it may still be running.
+    const isOver = error instanceof HttpFailure && (error.status < 500 || active !== null);
+    throw new NotTaken(error, isOver);
   }
 }
 
@@ -61,28 +62,29 @@ export async function waitUntilActive(
   sending: Pick<Sending, "options" | "root" | "clock">,
 ): Promise<boolean> {
   for (let look = 1; look < LOOKS.times; look++) {
-    if (await isActive(sending)) return true;
+    if ((await activeRoot(sending)) === sending.root.certificate.id) return true;
     await sending.clock.sleep(LOOKS.pauseMs);
   }
-  return isActive(sending);
+  return (await activeRoot(sending)) === sending.root.certificate.id;
 }
 
 /**
- * Whether the server lists the root as the active one. With the root the server's own certificate may
- * have changed, so that it is verified as before, or by the new root. No token is sent.
+ * The ID of the root that the server lists as the active one, or null if it cannot be read. With the
+ * root the server's own certificate may have changed, so that it is verified as before, or by the new
+ * root. No token is sent.
  */
-async function isActive({
+async function activeRoot({
   options,
   root,
-}: Pick<Sending, "options" | "root" | "clock">): Promise<boolean> {
+}: Pick<Sending, "options" | "root">): Promise<string | null> {
   const anonymous = { ...options, token: null };
   const ways = [anonymous, { ...anonymous, pin: null, anchorsPem: root.certificatePem }];
   for (const way of ways)
     try {
       const { ActiveRootID } = await fetchRoots(new Connection(way, () => undefined));
-      return ActiveRootID === root.certificate.id;
+      return ActiveRootID;
     } catch (error) {
       if (!(error instanceof Failure || error instanceof ClientError)) throw error;
     }
-  return false;
+  return null;
 }
