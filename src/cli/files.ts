@@ -102,11 +102,19 @@ const exists = (path: string): Failure =>
   );
 
 /**
- * Reads a file with a private key.
+ * Reads a file with a private key. @param unreadable the failure if it cannot be read
  * @throws {Failure} if it cannot be read, or if users other than its owner may read it
  */
-export function readKeyFile(path: string): string {
-  const text = readText("The key file", path);
+export function readKeyFile(
+  path: string,
+  unreadable = (error: unknown) => cannotRead("The key file", path, error),
+): string {
+  let text: string;
+  try {
+    text = readRegularFile(path);
+  } catch (error) {
+    throw unreadable(error);
+  }
   if (process.platform === "win32" || (statSync(path).mode & 0o077) === 0) return text;
   throw new Failure(
     EXIT.permission,

@@ -96,7 +96,7 @@ describe("meshca tls ca create", () => {
   it("names the serial number by default, and lives for five years", () =>
     inFolder((folder) => {
       assert.equal(tls(folder, ["ca", "create", "-domain", "Mesh.Example"]).code, 0);
-      const certificate = new X509Certificate(read(folder, "mesh.example-agent-ca.pem"));
+      const certificate = new X509Certificate(read(folder, "Mesh.Example-agent-ca.pem"));
       assert.equal(
         certificate.subject,
         `CN=Consul Agent CA ${BigInt(`0x${certificate.serialNumber}`)}`,
@@ -129,6 +129,7 @@ describe("meshca tls ca create", () => {
   const FAULTS: readonly (readonly [flags: readonly string[], reason: RegExp])[] = [
     [["-days", "0"], /^-days is a whole number from 1 to 36500, not "0"\n/],
     [["-domain", "a b"], /^-domain "a b" is not a DNS name\n/],
+    [["-cluster-id", ""], /^-cluster-id is empty\n/],
     [["-cluster-id", "a_b/c"], /^-cluster-id "a_b\/c\.consul": /],
     [["-cluster-id", "a", "-trust-domain", "b.c"], /^-cluster-id and -trust-domain are both given/],
     [["-trust-domain", "Mesh.Example"], /^-trust-domain "Mesh\.Example": /],
@@ -281,8 +282,17 @@ describe("meshca tls cert create", () => {
     [["-client", "-node", "a"], 64, /^-node requires -server\n/],
     [["-client", "-ca="], 64, /^Please provide the ca\n/],
     [["-client", "-key="], 64, /^Please provide the key\n/],
-    [["-client", "-ca", "none.pem"], 66, /^Error reading CA: none\.pem: there is no such file\n/],
-    [["-client", "-dc", "a.b"], 64, /^-dc "a\.b" is not a DNS label\n/],
+    [
+      ["-client", "-ca", "none.pem"],
+      66,
+      /^Error reading CA: open none\.pem: no such file or directory\n/,
+    ],
+    [
+      ["-client", "-key", "none.pem"],
+      66,
+      /^Error reading CA key: open none\.pem: no such file or directory\n/,
+    ],
+    [["-client", "-dc", "a.b"], 64, /^-dc "a\.b" is not the name of a datacenter\n/],
     [
       ["-client", "-additional-ipaddress", "1"],
       64,

@@ -89,10 +89,11 @@ export const tlsCaCreate: Command = {
   },
 };
 
-/** The DNS domain in lower case. @throws {Failure} */
+/** The DNS domain as it is given: names of files have it so. @throws {Failure} */
 export function domainOf(flags: Flags): string {
-  const domain = (flags.text("domain") ?? "consul").toLowerCase();
-  if (!isDnsName(domain)) throw usage(`-domain ${JSON.stringify(domain)} is not a DNS name`);
+  const domain = flags.text("domain") ?? "consul";
+  if (!isDnsName(domain.toLowerCase()))
+    throw usage(`-domain ${JSON.stringify(domain)} is not a DNS name`);
   return domain;
 }
 
@@ -100,7 +101,8 @@ function trustDomainOf(flags: Flags, domain: string): string | null {
   const [clusterId, own] = [flags.text("cluster-id"), flags.text("trust-domain")];
   if (clusterId !== null && own !== null)
     throw usage("-cluster-id and -trust-domain are both given; give one of them");
-  const name = own ?? (clusterId === null ? null : `${clusterId.toLowerCase()}.${domain}`);
+  if (clusterId === "") throw usage("-cluster-id is empty");
+  const name = own ?? (clusterId === null ? null : `${clusterId}.${domain}`.toLowerCase());
   if (name === null) return null;
   const fault = trustDomainFault(name);
   if (fault === null) return name;
@@ -116,7 +118,7 @@ function permittedOf(flags: Flags, domain: string): string[] | null {
     return null;
   }
   for (const name of more)
-    if (!isDnsName(name))
+    if (!isDnsName(name.toLowerCase()))
       throw usage(`-additional-name-constraint ${JSON.stringify(name)} is not a DNS name`);
   return [...more, domain, "localhost"];
 }

@@ -5,7 +5,6 @@
  */
 import { existsSync } from "node:fs";
 import { readPrivateKey } from "../../../providers/consul/private-key.ts";
-import { fileReason } from "../../config/file-errors.ts";
 import type { Bytes } from "../../core/bytes.ts";
 import { FormatError } from "../../core/errors.ts";
 import { pemOf, readCertificatePem } from "../../core/x509/certificate.ts";
@@ -16,12 +15,15 @@ import { ipOctets } from "../../net/ip.ts";
 import type { Command } from "../command.ts";
 import { readKeyFile, writeNewFiles } from "../files.ts";
 import type { Flags } from "../flags.ts";
+import { goFileText } from "../go-file-text.ts";
 import { EXIT, Failure, usage } from "../output.ts";
 import { createTlsLeaf, type LeafRole, type MadeCertificate } from "../tls/certificates.ts";
 import { daysOf, keyText } from "../tls/command-values.ts";
 import { domainOf } from "./tls-ca-create.ts";
 
 const DEFAULT_DAYS = "365";
+/** Consul's rule for the name of a datacenter, which its command does not write in lower case. */
+const DATACENTER = /^[\w-]{1,64}$/;
 /** The numbers of files that are tried (Consul's command/tls/cert/create). */
 const MAX_NUMBER = 10_000;
 
@@ -73,8 +75,8 @@ export const tlsCertCreate: Command = {
       flags.text("dc") ?? "dc1",
       flags.text("node"),
     ];
-    if (!isDnsLabel(datacenter))
-      throw usage(`-dc ${JSON.stringify(datacenter)} is not a DNS label`);
+    if (!DATACENTER.test(datacenter))
+      throw usage(`-dc ${JSON.stringify(datacenter)} is not the name of a datacenter`);
     if (node !== null && role !== "server") throw usage("-node requires -server");
     if (node !== null && !isDnsLabel(node.toLowerCase()))
       throw usage(`-node ${JSON.stringify(node)} is not a DNS label`);
@@ -163,13 +165,13 @@ async function readCa(caFile: string, keyFile: string): Promise<MadeCertificate>
   try {
     text = readRegularFile(caFile);
   } catch (error) {
-    throw new Failure(
-      EXIT.noInput,
-      `Error reading CA: ${caFile}: ${fileReason(error) ?? "unknown error"}`,
-      error,
-    );
+    throw new Failure(EXIT.noInput, `Error reading CA: ${goFileText(caFile, error)}`, error);
   }
-  const keyPem = readKeyFile(keyFile);
+  const keyPem = readKeyFile(
+    keyFile,
+    (error) =>
+      new Failure(EXIT.noInput, `Error reading CA key: ${goFileText(keyFile, error)}`, error),
+  );
   try {
     const certificate = readCertificatePem(text);
     if (!certificate.isCa) throw new FormatError("the certificate is not one of a CA");

@@ -37,7 +37,7 @@ interface Making {
 
 export interface CaOptions extends Making {
   readonly key: CaKeySpec;
-  /** Null: `Consul Agent CA` and the serial number. */
+  /** Null or empty: `Consul Agent CA` and the serial number, as in Consul. */
   readonly commonName: string | null;
   /** The trust domain whose root it is, or null: it is of no mesh. */
   readonly trustDomain: string | null;
@@ -55,7 +55,7 @@ export async function createTlsCa(options: CaOptions): Promise<MadeCertificate> 
   const { random, trustDomain, permitted } = options;
   const key = await generateCaKey(options.key);
   const serial = serialNumber(random);
-  const name = options.commonName ?? `Consul Agent CA ${BigInt(`0x${hexOf(serial)}`)}`;
+  const name = options.commonName || `Consul Agent CA ${BigInt(`0x${hexOf(serial)}`)}`;
   const keyId = keyIdOf(key.info.spki);
   const { keyCertSign, cRLSign, digitalSignature } = KEY_USAGE;
   const der = await makeCertificate({

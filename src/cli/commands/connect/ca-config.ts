@@ -4,12 +4,12 @@
  * @module
  */
 
-import { errorCode } from "../../../config/file-errors.ts";
 import { type Json, readWholeJson, sortKeys, writeJson } from "../../../consul/go-json.ts";
 import * as go from "../../../consul/go-struct.ts";
-import { ConfigError, RequestError } from "../../../core/errors.ts";
+import { RequestError } from "../../../core/errors.ts";
 import type { Connection } from "../../connection/connection.ts";
 import { HttpFailure } from "../../connection/failures.ts";
+import { goFileText } from "../../go-file-text.ts";
 import { EXIT, Failure } from "../../output.ts";
 
 /** api.CAConfig, in the order in which Go writes it. */
@@ -118,21 +118,4 @@ function inConsulsWords(prefix: string, error: unknown): unknown {
 function goJsonText({ message }: RequestError): string {
   const text = message.replace(/^Request decode failed: /, "");
   return /^(?:unexpected )?EOF$/.test(text) ? "unexpected end of JSON input" : text;
-}
-
-/** The text of Go's os.ReadFile. */
-function goFileText(path: string, error: unknown): string {
-  if (error instanceof ConfigError)
-    return error.message === "it is a folder"
-      ? `read ${path}: is a directory`
-      : `open ${path}: ${error.message}`;
-  const code = errorCode(error);
-  const reasons: Readonly<Record<string, string>> = {
-    ENOENT: "no such file or directory",
-    ENOTDIR: "not a directory",
-    EACCES: "permission denied",
-    EPERM: "operation not permitted",
-    ELOOP: "too many levels of symbolic links",
-  };
-  return `open ${path}: ${reasons[code ?? ""] ?? code ?? "unknown error"}`;
 }
