@@ -12,6 +12,7 @@ import { rotate } from "./commands/connect/rotate.ts";
 import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
 import { deny } from "./commands/deny.ts";
+import { doctor } from "./commands/doctor.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
 import { inspect } from "./commands/inspect.ts";
 import { kek } from "./commands/kek.ts";
@@ -31,6 +32,7 @@ export const PROGRAM: Group = {
     healthcheck,
     // The CA.
     status,
+    doctor,
     roots,
     rotate,
     sign,

@@ -105,10 +105,10 @@ const ROWS: readonly Row[] = [
 ];
 
 /**
- * Their own files make the states that they need: a store that lost writes (conflict.test.ts), and a
- * CA that has expired (recover.test.ts).
+ * Their own files make the states that they need: a store that lost writes (conflict.test.ts), a CA
+ * that has expired (recover.test.ts), and deployments with each fault (doctor.test.ts).
  */
-const ELSEWHERE: readonly string[] = ["conflict resolve", "recover"];
+const ELSEWHERE: readonly string[] = ["conflict resolve", "recover", "doctor"];
 
 describe("every command of meshca", () => {
   let server: ServerProcess;

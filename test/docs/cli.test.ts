@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { normalise } from "../../src/cli/arguments.ts";
 import { flagsOf } from "../../src/cli/command-flags.ts";
+import { DOCTOR_EXITS } from "../../src/cli/commands/doctor.ts";
 import { CONNECTION_FLAGS } from "../../src/cli/connection/address.ts";
 import { EXIT } from "../../src/cli/output.ts";
 import { CLIENT_VARIABLES } from "../../src/config/client-variables.ts";
@@ -25,7 +26,9 @@ describe("docs/cli.md", () => {
     );
     assert.deepEqual(
       codes,
-      [0, 1, ...Object.values(EXIT)].toSorted((a, b) => a - b),
+      [...new Set([...Object.values(DOCTOR_EXITS), ...Object.values(EXIT)])].toSorted(
+        (a, b) => a - b,
+      ),
     );
   });
 

@@ -22,6 +22,7 @@ import { NAMED, WHOLE } from "../../src/acl/rules.ts";
 import { FILE, trustBundleName } from "../../src/agent/files/content.ts";
 import { AgentPrometheus } from "../../src/agent/prometheus.ts";
 import { type AgentParts, statusLines } from "../../src/agent/status.ts";
+import { CHECK_IDS } from "../../src/cli/doctor/types.ts";
 import { MutableSource } from "../../src/client/source.ts";
 import type { TrustBundle, X509Svid } from "../../src/client/svid.ts";
 import { Report } from "../../src/compose/report.ts";
@@ -89,6 +90,15 @@ function refusalOf(work: () => unknown): string {
 /** The names that a refusal of an unknown one lists. */
 const knownIn = (refusal: string): string[] =>
   /known are ([A-Za-z_]+(?:, [A-Za-z_]+)*)/.exec(refusal)?.[1]?.split(", ") ?? [];
+
+describe("docs/operations.md", () => {
+  it("has a row for each check of meshca doctor, the most urgent first, and no other", () => {
+    assert.deepEqual(
+      namesIn(OPERATIONS, "Doctor").filter((name) => name.includes(".")),
+      CHECK_IDS,
+    );
+  });
+});
 
 describe("docs/configuration.md", () => {
   const entries = [

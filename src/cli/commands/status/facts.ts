@@ -68,7 +68,7 @@ async function unlessRefused<T>(work: Promise<T>): Promise<T | null> {
 }
 
 /** @throws {Failure} if the server is not one of meshca */
-async function readReadiness(
+export async function readReadiness(
   connection: Connection,
 ): Promise<Pick<StatusFacts, "ready" | "reason" | "details">> {
   const request = { method: "GET", path: "/readyz" } as const;

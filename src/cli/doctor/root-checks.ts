@@ -1,0 +1,117 @@
+/**
+ * Checks of the active root, the issuer, and the chain that leaves are sent with.
+ * @module
+ */
+import { equal } from "../../core/bytes.ts";
+import { FormatError } from "../../core/errors.ts";
+import { type Certificate, readCertificatePem } from "../../core/x509/certificate.ts";
+import type { RootValue } from "../commands/connect/roots.ts";
+import { VERIFIERS, verifierFaults } from "../inspect/verifiers.ts";
+import { lifeText } from "../table.ts";
+import { severityOf } from "./contact-checks.ts";
+import type { Facts } from "./look.ts";
+import {
+  type Finding,
+  found,
+  ok,
+  type Result,
+  type Severity,
+  skipped,
+  unchecked,
+} from "./types.ts";
+
+export function rootExpiry({ roots, readiness, now }: Facts): Result {
+  const id = "root.expiry";
+  if ("error" in roots) return unchecked(id, roots.error);
+  const { ActiveRootID, Roots } = roots.value;
+  const active = Roots.find(({ ID }) => ID === ActiveRootID);
+  // An expired root leaves the listing.
+  const expires = "value" in readiness ? readiness.value.details?.root_expires?.[0] : undefined;
+  if (active === undefined)
+    return found(id, "the active root is not in the listing", [
+      rootFinding(
+        "critical",
+        `The active root ${ActiveRootID} has left the list of trusted roots${expires === undefined ? "" : `: ${lifeText(new Date(expires), now)}`}`,
+      ),
+    ]);
+  const notAfter = new Date(active.NotAfter);
+  const life = lifeText(notAfter, now);
+  const severity = severityOf({ notBefore: new Date(active.NotBefore), notAfter }, now);
+  if (severity === null) return ok(id, life);
+  return found(id, life, [rootFinding(severity, `The active root ${active.ID}: ${life}`)]);
+}
+
+const rootFinding = (severity: Severity, what: string): Finding => ({
+  severity,
+  what,
+  why: "When the root expires, every leaf and every verification ends with it, and clients that trust only this root cannot learn of a new one",
+  fix: / left$/.test(what) ? "meshca rotate" : "meshca recover",
+});
+
+export function issuerExpiry(facts: Facts): Result {
+  const id = "issuer.expiry";
+  const active = activeOf(facts);
+  if (typeof active === "string") return unchecked(id, active);
+  const { now } = facts;
+  const { root, chain } = active;
+  const [anchor] = chainOf({ ...root, IntermediateCerts: [root.RootCert] }) ?? [];
+  if (anchor === undefined) return unchecked(id, "the active root cannot be read");
+  const [issuer] = chain;
+  // The cross-signed certificates of the root follow its issuers.
+  if (issuer === undefined || equal(issuer.subject, anchor.subject))
+    return skipped(id, "the root signs leaves itself");
+  const life = lifeText(issuer.notAfter, now);
+  const severity = severityOf(issuer, now);
+  if (severity === null) return ok(id, life);
+  return found(id, life, [
+    {
+      severity,
+      what: `The issuer ${issuer.id}: ${life}`,
+      why: "It should have been renewed at half of its life; no leaf outlives it, and none is signed after it",
+      fix: "meshca rotate, unless the reason in meshca status or the server's log can be mended",
+    },
+  ]);
+}
+
+/** The issuer and the cross-signed certificates; null if one cannot be read. */
+function chainOf(root: RootValue): Certificate[] | null {
+  try {
+    return (root.IntermediateCerts ?? []).map(readCertificatePem);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/** The active root; a reason if it cannot be found or read. */
+function activeOf({ roots }: Facts): { root: RootValue; chain: Certificate[] } | string {
+  if ("error" in roots) return roots.error;
+  const { ActiveRootID, Roots } = roots.value;
+  const root = Roots.find(({ ID }) => ID === ActiveRootID);
+  if (root === undefined) return "the active root is not in the listing (root.expiry)";
+  const chain = chainOf(root);
+  return chain === null ? "a certificate in the listing cannot be read" : { root, chain };
+}
+
+export function chainLimits(facts: Facts): Result {
+  const id = "chain.limits";
+  const active = activeOf(facts);
+  if (typeof active === "string") return unchecked(id, active);
+  const { root, chain } = active;
+  const [anchor] = chainOf({ ...root, IntermediateCerts: [root.RootCert] }) ?? [];
+  if (anchor === undefined) return unchecked(id, "the active root cannot be read");
+  // In place of a leaf, which is not larger than the largest of these.
+  const leaf = chain.toSorted((a, b) => b.der.length - a.der.length)[0] ?? anchor;
+  const sent = [leaf, ...chain];
+  const faults = VERIFIERS.flatMap((one) => verifierFaults(one, [...sent, anchor], sent));
+  return found(
+    id,
+    `${sent.length} sent with a leaf, within the limits of ${VERIFIERS.map(({ name }) => name).join(", ")}`,
+    [...new Set(faults)].map((what) => ({
+      severity: "warning",
+      what: what,
+      why: "Peers on this TLS library refuse the chain that leaves are sent with",
+      fix: "Let retired roots be removed before the next rotation (meshca roots), or lower MESHCA_MAX_CHAIN_LENGTH; meshca verify --like shows the limits",
+    })),
+  );
+}
