@@ -26,7 +26,8 @@ const PASSED: readonly number[] = [200, 304];
 
 interface ForwardingOptions {
   readonly settings: { readonly current: DatacenterSettings };
-  readonly transport: Transport;
+  /** Makes a transport with connections of its own. */
+  readonly openTransport: () => Transport;
   /** Whether the platform verifies servers by itself. */
   readonly isVerifiedByPlatform: boolean;
   /** The state in use, with whose roots servers of the same mesh are verified; null without one. */
@@ -56,10 +57,12 @@ interface Datacenter {
 
 export class ConfiguredDatacenters implements OtherDatacenters {
   readonly #options: ForwardingOptions;
+  readonly #transport: Transport;
   readonly #datacenters = new Map<string, Datacenter>();
 
   constructor(options: ForwardingOptions) {
     this.#options = options;
+    this.#transport = options.openTransport();
   }
 
   get names(): readonly string[] {
@@ -91,7 +94,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
 
   /** Ends every request. */
   close(): void {
-    this.#options.transport.close();
+    this.#transport.close();
   }
 
   /** The servers of a datacenter; new ones if its settings changed. */
@@ -104,7 +107,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
       );
     const known = this.#datacenters.get(name);
     if (known !== undefined && isSame(known.settings, settings)) return known;
-    const { transport, isVerifiedByPlatform } = this.#options;
+    const { isVerifiedByPlatform } = this.#options;
     const { servers, caPem, caPin } = settings;
     const trust = new ServerTrust({
       readCaFile: caPem === null ? null : () => Promise.resolve(caPem),
@@ -115,7 +118,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
     const made: Datacenter = {
       ...{ settings, trust, isLost: false },
       servers: servers.map((url) => ({
-        connection: new ServerConnection(url, transport, trust),
+        connection: new ServerConnection(url, this.#transport, trust),
         notBefore: 0,
       })),
     };
@@ -134,7 +137,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
   /** @throws {NotReadyError} @throws {TransportError} `aborted` */
   async #ask(
     name: string,
-    { servers }: Datacenter,
+    { servers, trust }: Datacenter,
     request: ForwardedRequest,
   ): Promise<ForwardedResponse> {
     const { clock } = this.#options;
@@ -147,7 +150,10 @@ export class ConfiguredDatacenters implements OtherDatacenters {
         continue;
       }
       try {
-        const response = await this.#exchange(server, request);
+        const response =
+          request.method === "GET"
+            ? await exchange(server.connection, request)
+            : await this.#change(server.connection.url, trust, request);
         // A replica that is not ready is answered by the next one; a change is not made twice.
         if (response.status < 500 || request.method !== "GET") return response;
         last = response;
@@ -156,29 +162,28 @@ export class ConfiguredDatacenters implements OtherDatacenters {
         if (reason === null) throw error;
         faults.push({ address, reason });
         server.notBefore = clock.now().getTime() + COOLDOWN_MS;
-        if (request.method !== "GET" && !isUnsent(error)) throw unknownOutcome(name, reason);
+        if (request.method !== "GET" && !isNotMade(error)) throw unknownOutcome(name, reason);
       }
     }
     if (last !== null) return last;
     throw unavailable(name, faults);
   }
 
-  async #exchange(
-    { connection }: Server,
-    { method, path, headers, body, timeoutMs, signal }: ForwardedRequest,
+  /**
+   * A change has a connection of its own: one that was used before may have been closed by the
+   * server at the same moment, and the request would be sent again.
+   */
+  async #change(
+    url: URL,
+    trust: ServerTrust,
+    request: ForwardedRequest,
   ): Promise<ForwardedResponse> {
-    const response = await connection.exchange(
-      { method, path, headers, body, timeoutMs, maxBytes: MAX_BYTES },
-      signal,
-    );
-    const { status } = response;
-    if (status >= 300 && status < 400 && status !== 304)
-      throw new NextServer(`answered ${status}, a redirect, which is not followed`);
-    if (status < 400 && !PASSED.includes(status))
-      throw new NextServer(`answered ${status}, which no CA server does`);
-    if (status === 400 && response.body === NO_PATH)
-      throw new NextServer("is a server of another datacenter than the configuration names");
-    return response;
+    const transport = this.#options.openTransport();
+    try {
+      return await exchange(new ServerConnection(url, transport, trust), request);
+    } finally {
+      transport.close();
+    }
   }
 
   /** Those that were reached last time first. */
@@ -191,6 +196,25 @@ export class ConfiguredDatacenters implements OtherDatacenters {
     const wait = notBefore - this.#options.clock.now().getTime();
     return wait <= 0 || wait > COOLDOWN_MS ? 0 : wait;
   }
+}
+
+/** @throws {NextServer} @throws {TransportError} @throws {ClientError} */
+async function exchange(
+  connection: ServerConnection,
+  { method, path, headers, body, timeoutMs, signal }: ForwardedRequest,
+): Promise<ForwardedResponse> {
+  const response = await connection.exchange(
+    { method, path, headers, body, timeoutMs, maxBytes: MAX_BYTES },
+    signal,
+  );
+  const { status } = response;
+  if (status >= 300 && status < 400 && status !== 304)
+    throw new NextServer(`answered ${status}, a redirect, which is not followed`);
+  if (status < 400 && !PASSED.includes(status))
+    throw new TransportError("malformed", `answered ${status}, which no CA server does`);
+  if (status === 400 && response.body === NO_PATH)
+    throw new NextServer("is a server of another datacenter than the configuration names");
+  return response;
 }
 
 /** Consul's text for a datacenter that is not known (http/query.ts). */
@@ -207,9 +231,9 @@ function reasonToContinue(error: unknown): string | null {
   return error instanceof NextServer || error instanceof ClientError ? error.message : null;
 }
 
-/** Whether a request was certainly not sent. */
-function isUnsent(error: unknown): boolean {
-  if (error instanceof ClientError) return true;
+/** Whether a change was certainly not made: it was not sent, or the server refused it. */
+function isNotMade(error: unknown): boolean {
+  if (error instanceof ClientError || error instanceof NextServer) return true;
   if (!(error instanceof TransportError)) return false;
   if (error.fault === "tls") return true;
   const { cause } = error;

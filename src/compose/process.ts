@@ -107,7 +107,11 @@ export async function composeOver(
   const metrics = new PrometheusMetrics({ version: VERSION, runtime }, platform.process?.usage);
   const datacenters = new LiveDatacenterSettings(settings);
   const others = new ConfiguredDatacenters({
-    ...{ settings: datacenters, transport: new NodeTransport(), isVerifiedByPlatform: false },
+    ...{
+      settings: datacenters,
+      openTransport: () => new NodeTransport(),
+      isVerifiedByPlatform: false,
+    },
     snapshot: () => service.ca.snapshot,
     countForwarded: (...forwarded) => metrics.forwarded(...forwarded),
     ...{ clock, log: platform.log },

@@ -69,7 +69,7 @@ export class Edge {
     this.#memory = createCaMemory(platform.random);
     this.#others = new ConfiguredDatacenters({
       ...{ settings: { current: settings }, isVerifiedByPlatform: true, snapshot: () => null },
-      transport: new FetchTransport((request) => fetch(request)),
+      openTransport: () => new FetchTransport((request) => fetch(request)),
       countForwarded: () => undefined,
       ...{ clock: platform.clock, log: platform.log },
     });

@@ -206,7 +206,8 @@ export class Forwarder {
     if (signals.some(({ aborted }) => aborted)) stop();
     try {
       const response = await others.send(target, { ...sent, signal: end.signal });
-      if (response.status === 403 && response.body.startsWith(UNKNOWN_TOKEN))
+      const hadToken = sent.headers["X-Consul-Token"] !== undefined;
+      if (hadToken && response.status === 403 && response.body.startsWith(UNKNOWN_TOKEN))
         throw new DeniedError("token_unknown", UNKNOWN_TOKEN);
       if (sent.method === "PUT")
         log.info("Forwarded a change to another datacenter", {

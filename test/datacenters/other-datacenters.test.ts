@@ -45,7 +45,7 @@ const settingsOf = (datacenters: Readonly<Record<string, readonly URL[]>>) => ({
 
 function forwardTo(
   datacenters: Readonly<Record<string, readonly URL[]>>,
-  transport: Transport = new NodeTransport(),
+  openTransport: () => Transport = () => new NodeTransport(),
 ): Forwarding {
   const settings = { current: settingsOf(datacenters) };
   const outcomes: string[] = [];
@@ -54,7 +54,7 @@ function forwardTo(
   const note: Log["warn"] = (message, fields) =>
     void logged.push(`${message} ${JSON.stringify(fields)}`);
   const others = new ConfiguredDatacenters({
-    ...{ settings, transport, isVerifiedByPlatform: false, snapshot: () => null },
+    ...{ settings, openTransport, isVerifiedByPlatform: false, snapshot: () => null },
     countForwarded: (...outcome) => void outcomes.push(outcome.join(" ")),
     clock: { ...processClock, now: () => new Date(Date.now() + offset) },
     log: { ...silentLog, warn: note, info: note },
@@ -485,6 +485,12 @@ describe("a request for another datacenter", () => {
     const put = { method: "PUT", body: "{}" };
     const after = await appFor(forwardTo({ dc2: [away, other.url] }));
     assert.equal((await after(`${CONFIGURATION}?dc=dc2`, put)).status, 200);
+    const elsewhere = await peerThat(
+      answering(400, "No path to datacenter", { "Content-Type": "text/plain" }),
+    );
+    const past = await appFor(forwardTo({ dc2: [elsewhere.url, other.url] }));
+    assert.equal((await past(`${CONFIGURATION}?dc=dc2`, put)).status, 200);
+    other.received.splice(0);
     const fetch = await appFor(forwardTo({ dc2: [broken.url, other.url] }));
     const response = await fetch(`${CONFIGURATION}?dc=dc2`, put);
     assert.equal(response.status, 503);
@@ -492,11 +498,19 @@ describe("a request for another datacenter", () => {
       await response.text(),
       /^Cannot tell whether the change was made in datacenter "dc2": its server .*\. Read its configuration before a retry$/,
     );
+    // Nor if the connection was used before, whose end could have met the request.
+    broken.script = answering(200, "{}");
+    const used = await appFor(forwardTo({ dc2: [broken.url] }));
+    assert.equal((await used(`${CONFIGURATION}?dc=dc2`)).status, 200);
+    const before = broken.received.length;
+    broken.script = (socket) => void socket.destroy();
+    assert.equal((await used(`${CONFIGURATION}?dc=dc2`, put)).status, 503);
+    assert.equal(broken.received.length, before + 1);
     // Nor if it answered that it could not do it.
     broken.script = answering(503, "running", { "Content-Type": "text/plain" });
     const again = await appFor(forwardTo({ dc2: [broken.url, other.url] }));
     assert.equal(await (await again(`${CONFIGURATION}?dc=dc2`, put)).text(), "running");
-    assert.equal(other.received.length, 1);
+    assert.equal(other.received.length, 0);
   });
 
   it("goes to the servers of a new configuration, and to none of a datacenter that was removed", async () => {
@@ -547,8 +561,10 @@ describe("a request for another datacenter", () => {
 
   it("over fetch, as in a Worker, is not redirected, bounded, and ended with its caller", async () => {
     const peer = await peerThat(answering(302, "", { Location: ROOTS }));
-    const transport = new FetchTransport((request) => fetch(request));
-    const forwarding = forwardTo({ dc2: [peer.url] }, transport);
+    const forwarding = forwardTo(
+      { dc2: [peer.url] },
+      () => new FetchTransport((request) => fetch(request)),
+    );
     const app = await appFor(forwarding);
     const redirected = await (await app(`${ROOTS}?dc=dc2`)).text();
     assert.match(redirected, /server 1 answered 302, a redirect, which is not followed/);

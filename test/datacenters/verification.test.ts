@@ -72,7 +72,11 @@ describe("a server of another datacenter", () => {
           datacenters: new Map([[name, { servers: [new URL(server.url)], caPem, caPin }]]),
         },
       },
-      ...{ transport: new NodeTransport(), isVerifiedByPlatform: false, snapshot: () => snapshot },
+      ...{
+        openTransport: () => new NodeTransport(),
+        isVerifiedByPlatform: false,
+        snapshot: () => snapshot,
+      },
       ...{ countForwarded: () => undefined, clock: processClock, log: silentLog },
     });
     opened.push(others);

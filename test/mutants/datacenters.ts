@@ -103,7 +103,7 @@ export const DATACENTERS: readonly Mutant[] = [
     ],
     [
       "an invalid token of the other datacenter",
-      "if (response.status === 403 && response.body.startsWith(UNKNOWN_TOKEN))",
+      "if (hadToken && response.status === 403 && response.body.startsWith(UNKNOWN_TOKEN))",
       "if (false)",
       "datacenters/other-datacenters",
     ],
@@ -123,6 +123,12 @@ export const DATACENTERS: readonly Mutant[] = [
       "datacenters/verification",
     ],
     [
+      "a change on a connection that was used before",
+      "new ServerConnection(url, transport, trust), request)",
+      "new ServerConnection(url, this.#transport, trust), request)",
+      "datacenters/other-datacenters",
+    ],
+    [
       "a redirect",
       "if (status >= 300 && status < 400 && status !== 304)",
       "if (false)",
@@ -136,7 +142,7 @@ export const DATACENTERS: readonly Mutant[] = [
     ],
     [
       "a change that may have been received",
-      'if (request.method !== "GET" && !isUnsent(error))',
+      'if (request.method !== "GET" && !isNotMade(error))',
       "if (false)",
       "datacenters/other-datacenters",
     ],
