@@ -8,7 +8,14 @@ import type { Settings } from "../config/settings.ts";
 import type { FileFacts } from "../core/ports/file-facts.ts";
 
 /** Settings of files that are no secret. */
-const PUBLIC = ["MESHCA_TLS_CERT_FILE", "MESHCA_TLS_CLIENT_CA_FILE", "MESHCA_CONFIG"];
+const PUBLIC = [
+  "MESHCA_TLS_CERT_FILE",
+  "MESHCA_TLS_CLIENT_CA_FILE",
+  "MESHCA_PRIMARY_CA_FILE",
+  // CA files.
+  "MESHCA_DATACENTERS",
+  "MESHCA_CONFIG",
+];
 /** Files that a store without one does not have. */
 const DATABASE_END = /-(?:wal|shm|journal|workers|workers-journal)$/;
 

@@ -9,6 +9,7 @@ import type { DatacenterSettings } from "../../src/config/datacenters.ts";
 import { readSettings } from "../../src/config/settings.ts";
 import { readWorkerSettings } from "../../src/config/worker.ts";
 import { ConfigError } from "../../src/core/errors.ts";
+import { fileFacts } from "../../src/entry/file-facts.ts";
 
 const PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
 const HEX = "ab".repeat(32);
@@ -338,6 +339,23 @@ describe("the list of other datacenters", () => {
       const inFile = expected.replaceAll("MESHCA_DATACENTERS", "datacenters");
       assert.ok(ofFile.startsWith(inFile), ofFile);
     });
+
+  it("has a token file that others must not read, unlike its CA files", () => {
+    const settings = readSettings(
+      {
+        ...SECONDARY,
+        MESHCA_STORE: "memory:",
+        MESHCA_DATACENTERS: JSON.stringify({ dc3: { ...LIST.dc2, ca_file: "other.pem" } }),
+        MESHCA_REPLICATION_TOKEN_FILE: "token",
+      },
+      (path) => FILES[path] ?? "",
+      [],
+    );
+    assert.deepEqual(
+      fileFacts(settings).map(({ setting, kind }) => [setting, kind]),
+      [["MESHCA_REPLICATION_TOKEN_FILE", "secret"]],
+    );
+  });
 
   it("protects its CA files, and the token's, from a provider's configuration", () => {
     const { namedFiles } = readSettings(
