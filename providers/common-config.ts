@@ -16,6 +16,8 @@ import type { Faults } from "./faults.ts";
 import { readDnsNames, readIpRanges } from "./service-names.ts";
 
 const HOUR = 3_600_000;
+/** The least RootAutoRotate: with a smaller one roots would follow each other faster than leaves end. */
+const MIN_SHARE = 0.1;
 
 /**
  * mapstructure's weak decoding of a JSON value, with its messages; null counts as absent.
@@ -104,6 +106,7 @@ export const COMMON_FIELDS = {
   LeafCertTTL: field(duration),
   IntermediateCertTTL: field(duration),
   RootCertTTL: field(duration),
+  RootAutoRotate: field(number("float", "ParseFloat")),
   PrivateKeyType: field(text),
   PrivateKeyBits: field(number("int", "ParseInt")),
   CSRMaxPerSecond: field(number("float", "ParseFloat")),
@@ -135,12 +138,18 @@ export function readCommon(
   const leafTtlMs = fields.LeafCertTTL ?? 72 * HOUR;
   const intermediateTtlMs = fields.IntermediateCertTTL ?? 8760 * HOUR;
   const rootTtlMs = fields.RootCertTTL ?? 87_600 * HOUR;
+  const rootAutoRotate = fields.RootAutoRotate ?? 0;
   const type = fields.PrivateKeyType || "ec";
   const bits = fields.PrivateKeyBits || 256;
   faults.refuse(
     rootTtlMs < intermediateTtlMs,
     "RootCertTTL",
     `root cert TTL is set and is not greater than intermediate cert ttl. root cert ttl: ${formatDuration(rootTtlMs)}, intermediate cert ttl: ${formatDuration(intermediateTtlMs)}`,
+  );
+  faults.refuse(
+    rootAutoRotate !== 0 && !(rootAutoRotate >= MIN_SHARE && rootAutoRotate < 1),
+    "RootAutoRotate",
+    `RootAutoRotate must be the share of the root's life after which it is rotated, from ${MIN_SHARE} to below 1 such as 0.8, or 0 for never`,
   );
   faults.refuse(
     leafTtlMs < HOUR,
@@ -184,6 +193,7 @@ export function readCommon(
     leafTtlMs,
     intermediateTtlMs,
     rootTtlMs,
+    rootAutoRotate,
     csrMaxPerSecond: perSecond > 0 ? perSecond : null,
     csrMaxConcurrent: concurrent > 0 ? concurrent : null,
     serviceDnsNames: readDnsNames(fields.ServiceDNSNames, faults),

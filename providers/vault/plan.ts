@@ -272,6 +272,12 @@ function requireSameKeySpec(before: VaultConfig, { keySpec, root }: VaultConfig)
   );
 }
 
+/** Why the root in use cannot be replaced by one that meshca makes, as a sentence; null if it can. */
+export function rotationObstacle({ root, path }: VaultState): string | null {
+  if (root === null || (root.isOurs && path.length === 0)) return null;
+  return `The root in Vault at ${JSON.stringify(root.mount.path)} was not made by meshca: it is rotated in Vault, and followed then`;
+}
+
 function cannotRotate({ path }: Mount, { path: above, certificate }: VaultRoot): ConfigError {
   const make =
     above.length > 0

@@ -10,6 +10,7 @@ import { parseSent, type SentVaultConfig } from "./config-secrets.ts";
 import type { VaultProviderOptions } from "./context.ts";
 import { garbageCollector } from "./garbage.ts";
 import { openProvider } from "./opened.ts";
+import { rotationObstacle } from "./plan.ts";
 import { readState } from "./vault-state.ts";
 
 /** Makes the Vault provider's type. */
@@ -26,7 +27,7 @@ export function createVaultProvider(options: VaultProviderOptions): ProviderType
       requestIntermediate(connect, config, request, context),
     open: (config, state, root, context) => openProvider(options, config, state, root, context),
     // Whether a root can be rotated depends on who made it, which only its state shows.
-    rotateObstacle: () => null,
+    rotateObstacle: (_, state) => (state === null ? null : rotationObstacle(readState(state))),
     issuerOf: (state) => readState(state).intermediate.certificate,
     garbage: garbageCollector(connect),
   };

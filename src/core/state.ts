@@ -21,7 +21,8 @@ export const SCHEMA = 6;
  * - 4: and `trustDomain`; configurations may have the fields of `FIELDS_SINCE_4`. It is written only
  *   if a state needs it, so that the version before reads every other one.
  * - 5: and `recordSchema` of `access`; written only if a state needs it.
- * - 6: and `datacenter`, `primary` and `intermediates`; written only if a state needs it.
+ * - 6: and `datacenter`, `primary` and `intermediates`; configurations may have the
+ *   fields of `FIELDS_SINCE_6`; written only if a state needs it.
  */
 export const SCHEMAS = [1, 2, 3, 4, 5, SCHEMA] as const;
 
@@ -37,6 +38,9 @@ export const INTERMEDIATES_SCHEMA = 6;
  * and serves nothing then.
  */
 const FIELDS_SINCE_4: readonly string[] = ["servicednsnames", "serviceipranges"];
+
+/** Those that versions before schema 6 do not know. */
+const FIELDS_SINCE_6: readonly string[] = ["rootautorotate"];
 
 export type Schema = (typeof SCHEMAS)[number];
 
@@ -216,10 +220,13 @@ export function activeRecord({ config, provider }: CaState): ProviderRecord {
 /** The oldest schema that holds all of a state that must not be lost. */
 export function leastSchema(state: CaState): Schema {
   const { access, config, provider, clusterId, trustDomain } = state;
-  if (state.datacenter !== null || state.intermediates.length > 0) return 6;
-  if (access?.recordSchema !== undefined) return 5;
   const configs = [config, ...Object.values(provider.retired)];
-  if (configs.some((each) => hasFieldSince4(each.config))) return 4;
+  const names = (fields: readonly string[]) =>
+    configs.some((each) => namesField(each.config, fields));
+  if (state.datacenter !== null || state.intermediates.length > 0) return 6;
+  if (names(FIELDS_SINCE_6)) return 6;
+  if (access?.recordSchema !== undefined) return 5;
+  if (names(FIELDS_SINCE_4)) return 4;
   if (trustDomain !== defaultTrustDomain(clusterId)) return 4;
   return access === null ? SCHEMAS[0] : ACCESS_SCHEMA;
 }
@@ -235,8 +242,8 @@ export function schemaFor(state: CaState, newest: Schema): Schema | null {
   return least > ACCESS_SCHEMA ? least : (Math.min(newest, ACCESS_SCHEMA) as Schema);
 }
 
-function hasFieldSince4(config: ConfigMap | null): boolean {
+function namesField(config: ConfigMap | null, fields: readonly string[]): boolean {
   return Object.keys(config ?? {}).some((key) =>
-    FIELDS_SINCE_4.includes(key.replaceAll("_", "").toLowerCase()),
+    fields.includes(key.replaceAll("_", "").toLowerCase()),
   );
 }

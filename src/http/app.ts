@@ -35,7 +35,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
   const bodies = new BodyReader(runtime.clock, limits.bodyTimeMs);
   const signing = { ca, control, bodies, maxBody: maxBodySign };
   return [
-    ...rootsRoutes({ ca, watchers, datacenter, limitLoopback }),
+    ...rootsRoutes({ ca, watchers, datacenter, limitLoopback, clock: runtime.clock }),
     ...configurationRoutes({ ca, bodies, maxBody: maxBodyConfiguration }),
     ...catalogRoutes({ datacenter, others: options.others }),
     ...signRoutes(signing),

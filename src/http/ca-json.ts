@@ -19,11 +19,22 @@ export function wireIndex(state: CaState): number {
   return Math.max(state.config.modifyIndex, ...state.roots.map((root) => root.modifyIndex));
 }
 
-export function rootsJson({ state, active }: Snapshot): Json {
+/**
+ * The roots that are published at an instant: an expired one verifies nothing, and is left out. The
+ * active root is always published, since Consul's clients look for the one that is named as active.
+ */
+export function publishedRoots({ roots }: CaState, now: Date): readonly RootEntry[] {
+  return roots.filter(
+    ({ status, certificate }) => status === "active" || certificate.notAfter > now,
+  );
+}
+
+/** @param roots the published ones */
+export function rootsJson({ state, active }: Snapshot, roots: readonly RootEntry[]): Json {
   return {
     ActiveRootID: active.id,
     TrustDomain: state.trustDomain,
-    Roots: state.roots.map(rootJson),
+    Roots: roots.map(rootJson),
   };
 }
 
@@ -62,9 +73,9 @@ export function serialNumber(serial: Uint8Array): bigint {
   return serial.slice(-8).reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
 }
 
-/** Every root with its intermediates, in the order of the JSON. */
-export function rootsPem({ state }: Snapshot): string {
-  return state.roots
+/** Roots with their intermediates, in the order of the JSON. */
+export function rootsPem(roots: readonly RootEntry[]): string {
+  return roots
     .flatMap((root) => [root.certificate, ...inConsulsOrder(root)])
     .map(pemOf)
     .join("");

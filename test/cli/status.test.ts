@@ -130,6 +130,19 @@ describe("problemsOf()", () => {
       "Leaves cannot be signed: expired: certificate expired, expiration date: 2029",
       "meshca recover",
     ],
+    [
+      "what the server says of an expired root, and nothing of its own",
+      {
+        roots: root("expired", -900, -1),
+        details: {
+          remedy: [
+            "the root has expired at 2029: no leaf can be signed; run meshca recover on a machine of the server, which does what meshca tls ca create does",
+          ],
+        },
+      },
+      "The root has expired at 2029: no leaf can be signed; run meshca recover on a machine of the server, which does what meshca tls ca create does",
+      "meshca recover",
+    ],
     ["no leader", { leader: null }, "No replica is the leader: the CA is not maintained", null],
     [
       "a store that is away",

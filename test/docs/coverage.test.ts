@@ -46,7 +46,7 @@ import { DEFAULT_DNS_TEMPLATES } from "../../src/core/x509/service-names.ts";
 import { STATUSES } from "../../src/http/errors.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
-import { createTestCa, silentLog } from "../fakes/ca.ts";
+import { createTestCa, DEFAULT_BOOTSTRAP, silentLog } from "../fakes/ca.ts";
 import { accessThat } from "../fixtures/access.ts";
 import { createTestApp } from "../fixtures/app.ts";
 import { ROOT } from "../fixtures/root.ts";
@@ -377,7 +377,8 @@ describe("docs/operations.md", () => {
   });
 
   it("has each line of /readyz, and no other", async () => {
-    const { manager, clock } = await createTestCa();
+    const bootstrap = { ...DEFAULT_BOOTSTRAP, config: { RootAutoRotate: 0.8 } };
+    const { manager, clock } = await createTestCa({ bootstrap });
     const status = {
       ...manager.status,
       ...{ clockAlarm: true, stopped: "a reason", notes: ["a note"] },

@@ -20,7 +20,7 @@ const LEAF_SHORT = "leaf cert TTL must be greater or equal than 1h0m0s";
 const EC_BITS = "EC key length must be one of (256, 384, 521) bits";
 const RSA_BITS = "RSA key length must be 2048 or 4096 bits";
 const KNOWN =
-  "known are LeafCertTTL, IntermediateCertTTL, RootCertTTL, PrivateKeyType, PrivateKeyBits, CSRMaxPerSecond, CSRMaxConcurrent, ServiceDNSNames, ServiceIPRanges, PrivateKey, RootCert, RotationPeriod, ClusterID";
+  "known are LeafCertTTL, IntermediateCertTTL, RootCertTTL, RootAutoRotate, PrivateKeyType, PrivateKeyBits, CSRMaxPerSecond, CSRMaxConcurrent, ServiceDNSNames, ServiceIPRanges, PrivateKey, RootCert, RotationPeriod, ClusterID";
 
 /** Every rule of the built-in provider, and the forms of its values. */
 export const BAD_VALUES: readonly BadConfiguration[] = [

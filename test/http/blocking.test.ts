@@ -192,15 +192,19 @@ for (const path of [ROOTS, AGENT_ROOTS])
 
 describe("waiting watchers", () => {
   it("rootsBody() is written once for all who watch the same snapshot", async () => {
-    const { manager } = await start();
+    const { manager, clock } = await start();
     const snapshot = manager.require();
-    assert.equal(rootsBody(snapshot, "json"), rootsBody(snapshot, "json"));
-    assert.equal(rootsBody(snapshot, "json").content, rootsBody(snapshot, "json").content);
+    const NOW = clock.now();
+    assert.equal(rootsBody(snapshot, "json", NOW), rootsBody(snapshot, "json", NOW));
     assert.equal(
-      await rootsBody(snapshot, "json").gzip(),
-      await rootsBody(snapshot, "json").gzip(),
+      rootsBody(snapshot, "json", NOW).content,
+      rootsBody(snapshot, "json", NOW).content,
     );
-    assert.notEqual(rootsBody(snapshot, "json"), rootsBody(snapshot, "pretty"));
+    assert.equal(
+      await rootsBody(snapshot, "json", NOW).gzip(),
+      await rootsBody(snapshot, "json", NOW).gzip(),
+    );
+    assert.notEqual(rootsBody(snapshot, "json", NOW), rootsBody(snapshot, "pretty", NOW));
   });
 
   it("a thousand watchers are woken by one change with the same answer", async () => {

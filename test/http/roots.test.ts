@@ -49,6 +49,37 @@ describe("GET /v1/connect/ca/roots", () => {
     assert.deepEqual(new Set(Roots.map(({ ModifyIndex }) => ModifyIndex)), new Set([5]));
   });
 
+  it("GET /v1/connect/ca/roots leaves out a retired root as soon as it has expired, and never the active one", async () => {
+    const test = await createTestApp();
+    const [first] = (await listed(test)).Roots;
+    const end = new X509Certificate(first?.RootCert ?? "").validToDate;
+    test.clock.advance(end.getTime() - test.clock.now().getTime() - 3_600_000);
+    await test.manager.heartbeat();
+    assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+    const before = await test.fetch(ROOTS);
+    assert.equal((JSON.parse(await before.text()) as Listed).Roots.length, 2);
+    test.clock.advance(3_600_000);
+    const etag = before.headers.get("etag") ?? "";
+    const after = await test.fetch(ROOTS, { headers: { "If-None-Match": etag } });
+    assert.equal(after.status, 200);
+    const { ActiveRootID, Roots } = JSON.parse(await after.text()) as Listed;
+    assert.deepEqual(
+      Roots.map(({ ID }) => ID),
+      [ActiveRootID],
+    );
+    assert.notEqual(ActiveRootID, first?.ID);
+    const pem = await (await test.fetch(`${ROOTS}?pem=true`)).text();
+    assert.ok(!pem.includes(first?.RootCert.split("\n")[1] ?? "?"));
+    const again = after.headers.get("etag") ?? "";
+    assert.equal((await test.fetch(ROOTS, { headers: { "If-None-Match": again } })).status, 304);
+    // A clock that was ahead brings it back.
+    test.clock.advance(-1000);
+    assert.equal((await listed(test)).Roots.length, 2);
+    // Consul's clients look for the active root, though it verifies nothing.
+    test.clock.advance(20 * 365 * 86_400_000);
+    assert.equal((await listed(test)).Roots.length, 1);
+  });
+
   it("GET /v1/connect/ca/roots gives the fingerprint as ID and the low 64 bits of the serial as a number, exactly", async () => {
     const test = await createTestApp();
     const text = await (await test.fetch(ROOTS)).text();

@@ -191,6 +191,11 @@ for (const kind of vaultKinds)
         second.manager.rotate(NOW),
         /was not made by meshca[\s\S]*root\/rotate\/internal/,
       );
+      // Nor is it rotated by itself.
+      assert.match(
+        second.manager.rotationObstacle ?? "",
+        /^The root in Vault at "[^"]+" was not made by meshca: it is rotated in Vault, and followed then$/,
+      );
       await second.manager.close();
     });
 

@@ -38,6 +38,8 @@ export interface Hints {
   readonly showConflict: string;
   /** How a state conflict is resolved. */
   readonly resolveConflict: string;
+  /** How the root is rotated by an operator. */
+  readonly rotate: string;
   /** How a root is followed that took the active one's place outside. */
   readonly followRoot: string;
   /** How a backup of another cluster is used. */

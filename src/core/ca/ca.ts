@@ -16,6 +16,7 @@ import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
+import { type AutoRotation, autoRotationAt, autoRotationOf } from "./auto-rotation.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
@@ -30,6 +31,7 @@ import {
   type ConfigurationRequest,
   newClusterId,
   newCommitId,
+  planAutoRotation,
   planBootstrap,
   planConfiguration,
   planNewRoot,
@@ -402,7 +404,8 @@ export class CertificateAuthority {
     if (this.#replica.stopped !== null) return { kind: "wait", until };
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
     if (this.#follower !== null) return this.#tickFollower(this.#follower, time, garbageAt);
-    const due = nextStep(state, this.#policy, time, garbageAt);
+    const rotateAt = state === null ? null : autoRotationAt(state, providers);
+    const due = nextStep(state, this.#policy, time, { collectAt: garbageAt, rotateAt });
     if (due.kind === "bootstrap") await this.#bootstrap();
     else if (due.kind === "prune") await this.#apply(planPrune);
     else return this.#maintain(due);
@@ -480,6 +483,16 @@ export class CertificateAuthority {
         if (!maintenance.renewal.isDue) break;
         await maintenance.renewal.run(() => this.#apply(planRenewal));
         return due;
+      case "auto-rotate":
+        if (
+          await maintenance.attempt(
+            maintenance.autoRotation,
+            "Failed to rotate the root as RootAutoRotate requires; will retry",
+            () => this.#apply(planAutoRotation),
+          )
+        )
+          return due;
+        break;
       case "cross":
         if (
           await maintenance.attempt(
@@ -591,6 +604,21 @@ export class CertificateAuthority {
       providerUnavailable: unavailable,
       primary: this.#follower?.status ?? null,
     };
+  }
+
+  /** The next rotation of the root by itself; null if none is configured. */
+  get autoRotation(): AutoRotation | null {
+    const state = this.snapshot?.state ?? null;
+    return state === null ? null : autoRotationOf(state, this.#ports.providers);
+  }
+
+  /** Why the root is not one that this CA can replace by another of its own, or null. */
+  get rotationObstacle(): string | null {
+    const { snapshot } = this;
+    if (snapshot === null) return null;
+    const { provider } = snapshot.state.config;
+    const type = this.#ports.providers.get(provider);
+    return type?.rotateObstacle(snapshot.config, snapshot.state.provider.active) ?? null;
   }
 
   /** Why no leaf can be signed now, or null. */

@@ -9,7 +9,7 @@ import { activeRoot, type CaState, type RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import type { ChangeContext } from "./change.ts";
 import { issuerChainOf, rootsToReach, segmentsOf } from "./cross-chain.ts";
-import { confirmMs, goneAt, isDead, pruneAt } from "./root-removal.ts";
+import { confirmMs, goneAt, isDead, removableAt } from "./root-removal.ts";
 import type { Policy } from "./timing-and-limits.ts";
 
 /**
@@ -127,12 +127,12 @@ async function roomFrom(
   const time = await change.look();
   const active = activeRoot(next);
   const segments = segmentsOf(active, rootsToReach(next.roots, now));
-  // If a reading of the clock was after `pruneAt` already, the first such reading counts.
+  // If a reading of the clock was after `removableAt` already, the first such reading counts.
   const ends = next.roots
     .filter(({ id, status }) => status === "retired" && id !== retiring)
     .map(
       (root) =>
-        time.confirmsAt(pruneAt(root, policy), confirmMs(root, policy)) ?? goneAt(root, policy),
+        time.confirmsAt(removableAt(root, policy), confirmMs(root, policy)) ?? goneAt(root, policy),
     );
   for (const at of ends.toSorted((a, b) => Number(a) - Number(b))) {
     const isGone = (root: RootEntry) => root.id !== retiring && isDead(root, policy, time.at(at));

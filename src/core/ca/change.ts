@@ -50,6 +50,7 @@ export interface PlannedChange {
     | "bootstrap"
     | "configure"
     | "rotate"
+    | "auto-rotate"
     | "renew"
     | "resolve"
     | "restore"
@@ -73,6 +74,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   bootstrap: "created the first root",
   configure: "changed the configuration",
   rotate: "rotated the root",
+  "auto-rotate": "rotated the root, as RootAutoRotate requires",
   renew: "renewed the issuer of leaves",
   resolve: "resolved a conflict of the CA state",
   restore: "restored a backup",

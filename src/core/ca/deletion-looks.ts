@@ -12,6 +12,7 @@ import {
   reference,
 } from "../deletion-time.ts";
 import type { CaState } from "../state.ts";
+import { autoRotationAt } from "./auto-rotation.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { garbageDueAt } from "./garbage.ts";
 import { lookFor } from "./schedule.ts";
@@ -37,8 +38,15 @@ export class DeletionClock {
 
   /** Looks once, for what may be deleted of a state. @throws {StoreError} */
   look(state: CaState | null): Promise<DeletionTime> {
-    const due = state === null ? null : garbageDueAt(state, this.#ports.providers);
-    return this.lookWith(lookFor(state, this.#policy, due));
+    const { providers } = this.#ports;
+    const dates =
+      state === null
+        ? undefined
+        : {
+            collectAt: garbageDueAt(state, providers),
+            rotateAt: autoRotationAt(state, providers),
+          };
+    return this.lookWith(lookFor(state, this.#policy, dates));
   }
 
   /** Looks once. A look that cannot be saved confirms nothing. @throws {StoreError} */

@@ -60,6 +60,7 @@ export class RetriedStep {
 export class Maintenance {
   readonly rollback: RetriedStep;
   readonly renewal: RetriedStep;
+  readonly autoRotation: RetriedStep;
   readonly crossSigning: RetriedStep;
   readonly collection: RetriedStep;
   readonly #inspection: RetriedStep;
@@ -76,6 +77,7 @@ export class Maintenance {
     this.#inspectMs = inspectMs;
     this.rollback = new RetriedStep(clock);
     this.renewal = new RetriedStep(clock);
+    this.autoRotation = new RetriedStep(clock);
     this.crossSigning = new RetriedStep(clock);
     this.collection = new RetriedStep(clock);
     this.#inspection = new RetriedStep(clock);
@@ -84,6 +86,7 @@ export class Maintenance {
   /** Forgets the faults of steps that are no longer due. */
   clearFaults(due: Step["kind"]): void {
     if (due !== "renew") this.renewal.fault = null;
+    if (due !== "auto-rotate") this.autoRotation.fault = null;
     if (due !== "cross") this.crossSigning.fault = null;
   }
 
@@ -144,6 +147,11 @@ export class Maintenance {
         ...notes,
         ...note("obsolete provider resources cannot be deleted", this.collection.fault),
         ...note("the issuer cannot be renewed", this.renewal.fault),
+        ...note(
+          "the root cannot be rotated as RootAutoRotate requires",
+          this.autoRotation.fault,
+          `; ${this.#ports.hints.rotate}`,
+        ),
         ...note(
           "a cross-signed certificate of a retired root cannot be renewed",
           this.crossSigning.fault,

@@ -13,6 +13,7 @@ import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { clashAmong, clashText } from "../x509/service-names.ts";
+import { autoRotationAt } from "./auto-rotation.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
@@ -177,13 +178,29 @@ export async function planNewRoot(
 ): Promise<PlannedChange> {
   requireIndex(snapshot.state, modifyIndex);
   const { type, config } = activeTarget(snapshot, change);
-  const obstacle = type.rotateObstacle(config);
+  const obstacle = type.rotateObstacle(config, null);
   if (obstacle !== null) throw new ConfigError(obstacle);
   const prepared = await prepare(snapshot, { type, config }, { fresh: true, force }, change);
   const candidate = { type, config, stored: snapshot.state.config, prepared };
   // Below an external root only the issuers are new.
   if (prepared.root.id === snapshot.active.id) return planSameRoot(snapshot, candidate, change);
   return planRotation(snapshot, candidate, force, change);
+}
+
+/**
+ * Plans the rotation that RootAutoRotate requires, without force.
+ * @returns null if it is not due any more.
+ * @throws {ConfigError} @throws {ConflictError} @throws {SealError} @throws {ProviderError}
+ */
+export async function planAutoRotation(
+  snapshot: Snapshot,
+  change: ChangeContext,
+): Promise<PlannedChange | null> {
+  const at = autoRotationAt(snapshot.state, change.providers);
+  // Another replica may have rotated since.
+  if (at === null || at > change.now) return null;
+  const request = { forceWithoutCrossSigning: false, modifyIndex: null };
+  return { ...(await planNewRoot(snapshot, request, change)), kind: "auto-rotate" };
 }
 
 /**

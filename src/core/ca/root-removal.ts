@@ -1,6 +1,6 @@
 /**
- * When a retired root is removed: once every leaf that it signed has expired, as looks at the
- * store's clock have confirmed.
+ * When a retired root is removed: once every leaf that it signed has expired, or it has itself, as
+ * looks at the store's clock have confirmed.
  * @module
  */
 import type { DeletionTime } from "../deletion-time.ts";
@@ -24,9 +24,14 @@ export function confirmMs(
   return policy.confirmShare * leafTtlMaxMs;
 }
 
+/** When a retired root can be removed: when it can be pruned, or has expired, if that is earlier. */
+export function removableAt(root: RootEntry, policy: Policy): Date {
+  return new Date(Math.min(pruneAt(root, policy).getTime(), root.certificate.notAfter.getTime()));
+}
+
 /** When a retired root will have been pruned, if a leader reads the clock as usual. */
 export function goneAt(root: RootEntry, policy: Policy): Date {
-  return new Date(pruneAt(root, policy).getTime() + 1 + confirmMs(root, policy));
+  return new Date(removableAt(root, policy).getTime() + 1 + confirmMs(root, policy));
 }
 
 /** The longest `confirmMs`, for what does not belong to one root, in milliseconds. */
@@ -36,10 +41,10 @@ export function longestConfirmMs(roots: readonly RootEntry[], policy: Policy): n
 
 /**
  * Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock
- * have confirmed.
+ * have confirmed: a leaf ends with its root at the latest.
  */
 export function isDead(root: RootEntry, policy: Policy, time: DeletionTime): boolean {
   return (
-    root.status === "retired" && time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)
+    root.status === "retired" && time.confirmed(confirmMs(root, policy)) > removableAt(root, policy)
   );
 }

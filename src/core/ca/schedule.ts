@@ -9,7 +9,7 @@ import type { PrimaryListing } from "../ports/primary.ts";
 import { activeRoot, type CaState } from "../state.ts";
 import { crossChainOf, issuerChainOf, needsCrossSigning } from "./cross-chain.ts";
 import { differs, followedPrunable } from "./followed-roots.ts";
-import { confirmMs, longestConfirmMs, pruneAt } from "./root-removal.ts";
+import { confirmMs, longestConfirmMs, removableAt } from "./root-removal.ts";
 import type { Policy } from "./timing-and-limits.ts";
 import { prunable } from "./transitions.ts";
 
@@ -18,6 +18,8 @@ export type Step =
   | { readonly kind: "bootstrap" }
   /** Drop dead roots with their keys, and certificates that are no longer needed. */
   | { readonly kind: "prune" }
+  /** Rotate the root, since RootAutoRotate of its life is over. */
+  | { readonly kind: "auto-rotate" }
   /** Create a new issuer under the active root. */
   | { readonly kind: "renew" }
   /** Renew a cross-signed certificate that is needed for longer than it lives. */
@@ -34,22 +36,22 @@ export type Step =
 /**
  * Decides the next step.
  * @param time the store's clock, and what may be deleted by it.
- * @param collectAt when garbage of a provider may be deleted, or null.
  */
 export function nextStep(
   state: CaState | null,
   policy: Policy,
   time: DeletionTime,
-  collectAt: Date | null = null,
+  { collectAt, rotateAt }: Dates = NO_DATES,
 ): Step {
   if (state === null) return { kind: "bootstrap" };
   if (prunable(state, policy, time)) return { kind: "prune" };
   const renewal = renewAt(state);
   if (renewal !== null && renewal <= time.now) return { kind: "renew" };
   const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
+  if (rotateAt !== null && rotateAt <= confirmed) return { kind: "auto-rotate" };
   if (needsCrossSigning(state, policy, time.now)) return { kind: "cross" };
   if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
-  const dates = deletions(state, policy, collectAt).map(({ at, spanMs }) =>
+  const dates = confirmedDates(state, policy, { collectAt, rotateAt }).map(({ at, spanMs }) =>
     nextLook(at, spanMs, time),
   );
   if (renewal !== null) dates.push(after(renewal));
@@ -93,33 +95,46 @@ interface FollowerSchedule {
 export function lookFor(
   state: CaState | null,
   policy: Policy,
-  collectAt: Date | null = null,
+  dates: Dates = NO_DATES,
 ): LookOptions {
   // Without a state nothing is deleted, and no earlier look is superseded.
   if (state === null) return { deadlines: [], spanMs: Number.POSITIVE_INFINITY };
   return {
-    deadlines: deletions(state, policy, collectAt).map(({ at }) => at.getTime()),
+    deadlines: confirmedDates(state, policy, dates).map(({ at }) => at.getTime()),
     spanMs: longestConfirmMs(state.roots, policy),
   };
 }
 
-/** The instants after which something is deleted, and for how long looks must confirm each. */
-function deletions(
+/** Dates that do not follow from the state alone. */
+interface Dates {
+  /** When garbage of a provider may be deleted, or null. */
+  readonly collectAt: Date | null;
+  /** When the root is rotated by itself, or null. */
+  readonly rotateAt: Date | null;
+}
+
+const NO_DATES: Dates = { collectAt: null, rotateAt: null };
+
+/**
+ * The instants after which something is deleted, or the root is rotated, and for how long looks must
+ * confirm each: a clock that was ahead for a moment does neither.
+ */
+function confirmedDates(
   state: CaState,
   policy: Policy,
-  collectAt: Date | null,
+  { collectAt, rotateAt }: Dates,
 ): { readonly at: Date; readonly spanMs: number }[] {
   const spanMs = longestConfirmMs(state.roots, policy);
   const retired = state.roots.filter(({ status }) => status === "retired");
   return [
-    ...retired.map((root) => ({ at: pruneAt(root, policy), spanMs: confirmMs(root, policy) })),
+    ...retired.map((root) => ({ at: removableAt(root, policy), spanMs: confirmMs(root, policy) })),
     ...state.roots.flatMap((root) =>
       root.leafIssuers.flatMap(({ leavesUntil: at }) =>
         at === null ? [] : [{ at, spanMs: confirmMs(root, policy) }],
       ),
     ),
     ...crossChainOf(activeRoot(state)).map(({ notAfter }) => ({ at: notAfter, spanMs })),
-    ...(collectAt === null ? [] : [{ at: collectAt, spanMs }]),
+    ...[collectAt, rotateAt].flatMap((at) => (at === null ? [] : [{ at, spanMs }])),
   ];
 }
 

@@ -36,6 +36,8 @@ export interface CommonConfig {
   readonly leafTtlMs: number;
   readonly intermediateTtlMs: number;
   readonly rootTtlMs: number;
+  /** The share of its life after which the root is rotated by itself; 0: never. */
+  readonly rootAutoRotate: number;
   /** Leaves a second, or null for no limit. */
   readonly csrMaxPerSecond: number | null;
   /** Concurrent leaves, or null for no limit. */
@@ -278,8 +280,11 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
    * Absent: it always does.
    */
   keepsIssuer?(before: C, after: C): boolean;
-  /** Why "rotate now" cannot create a new root from this configuration, or null. */
-  rotateObstacle(config: C): string | null;
+  /**
+   * Why "rotate now" cannot create a new root from this configuration, or null.
+   * @param state of the active root; null: it is not known yet, and does not decide.
+   */
+  rotateObstacle(config: C, state: ProviderState | null): string | null;
   /**
    * In a secondary datacenter, in place of `prepare` and `renew`: creates the issuer's key. `accept`
    * of the result belongs to the same change.

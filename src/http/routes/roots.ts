@@ -6,8 +6,10 @@
 import { writeJson } from "../../consul/go-json.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
+import type { Clock } from "../../core/ports/clock.ts";
+import type { RootEntry } from "../../core/state.ts";
 import type { Watchers } from "../blocking.ts";
-import { rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
+import { publishedRoots, rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
 import { clientKey } from "../client.ts";
 import { booleanParam, type QueryOptions, requireDatacenter } from "../query.ts";
 import { compressibleBody, queryMeta } from "../responses.ts";
@@ -36,10 +38,11 @@ interface RootsRouteOptions {
   readonly watchers: Watchers;
   readonly datacenter: string;
   readonly limitLoopback: boolean;
+  readonly clock: Clock;
 }
 
 export function rootsRoutes(options: RootsRouteOptions): Route[] {
-  const { ca, datacenter } = options;
+  const { datacenter } = options;
   /** Consul's agent has its cache filled by the first read, which is a miss. */
   let warm = false;
   const roots = endpoint("public", async (call) => {
@@ -48,7 +51,7 @@ export function rootsRoutes(options: RootsRouteOptions): Route[] {
     const pem = booleanParam(query.params, "pem");
     requireDatacenter(query.params, datacenter);
     const { snapshot } = await read(call, query, options);
-    return rootsResponse(snapshot, ca, call, pem ? "pem" : formOf(query));
+    return rootsResponse(snapshot, options, call, pem ? "pem" : formOf(query));
   });
   const agentRoots = endpoint("public", async (call) => {
     const query = call.query();
@@ -56,7 +59,7 @@ export function rootsRoutes(options: RootsRouteOptions): Route[] {
     // The CA itself is the cache. In Consul a wait without a change counts as a miss.
     const cache = warm && changed ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" };
     warm = true;
-    return rootsResponse(snapshot, ca, call, formOf(query), cache);
+    return rootsResponse(snapshot, options, call, formOf(query), cache);
   });
   return [
     {
@@ -87,7 +90,7 @@ async function read(
 
 function rootsResponse(
   snapshot: Snapshot,
-  ca: RootsRouteOptions["ca"],
+  { ca, clock }: Pick<RootsRouteOptions, "ca" | "clock">,
   call: Call,
   form: RootsForm,
   cacheHeaders: Readonly<Record<string, string>> = {},
@@ -96,7 +99,9 @@ function rootsResponse(
   const index = wireIndex(snapshot.state);
   const blocking = call.query().index !== null;
   // Weak, since compressed and uncompressed responses share it, as do those of different age.
-  const tag = `W/"${snapshot.state.commitId}"`;
+  const now = clock.now();
+  const hidden = snapshot.state.roots.length - publishedAt(snapshot, now).roots.length;
+  const tag = `W/"${snapshot.state.commitId}${hidden === 0 ? "" : `-${hidden}`}"`;
   const headers = {
     // Without the store: Consul's metadata of a server without a leader, whose data may be old.
     ...(storeAway ? queryMeta(index, false, stalenessMs ?? 0) : queryMeta(index, true)),
@@ -107,7 +112,7 @@ function rootsResponse(
     "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,
   };
   if (!blocking && matches(call.header("if-none-match"), tag)) return { status: 304, headers };
-  return { headers, body: rootsBody(snapshot, form) };
+  return { headers, body: rootsBody(snapshot, form, now) };
 }
 
 /** Whether If-None-Match lists a tag (RFC 9110 section 13.1.2, weak comparison). */
@@ -127,22 +132,48 @@ type RootsForm = "json" | "pretty" | "pem";
 
 const formOf = ({ pretty }: QueryOptions): RootsForm => (pretty ? "pretty" : "json");
 
-const bodies = new WeakMap<Snapshot, Map<RootsForm, ResponseBody>>();
+/** The published roots of a snapshot, with their bodies. */
+interface Published {
+  readonly roots: readonly RootEntry[];
+  /** When that was worked out, in milliseconds since 1970. */
+  readonly since: number;
+  /** When the first of them expires that is left out then, in milliseconds since 1970. */
+  readonly until: number;
+  readonly bodies: Map<RootsForm, ResponseBody>;
+}
+
+const published = new WeakMap<Snapshot, Published>();
+
+function publishedAt(snapshot: Snapshot, now: Date): Published {
+  const known = published.get(snapshot);
+  const time = now.getTime();
+  // A clock that is set back may bring a root back.
+  if (known !== undefined && known.since <= time && time < known.until) return known;
+  const roots = publishedRoots(snapshot.state, now);
+  const retired = roots.filter(({ status }) => status === "retired");
+  const found = {
+    roots,
+    since: time,
+    until: Math.min(...retired.map(({ certificate }) => certificate.notAfter.getTime())),
+    bodies: new Map(),
+  };
+  published.set(snapshot, found);
+  return found;
+}
 
 /** The body of the roots of a snapshot: made once, and shared by all responses. */
-export function rootsBody(snapshot: Snapshot, form: RootsForm): ResponseBody {
-  let forms = bodies.get(snapshot);
-  if (forms === undefined) {
-    forms = new Map();
-    bodies.set(snapshot, forms);
-  }
-  let body = forms.get(form);
+export function rootsBody(snapshot: Snapshot, form: RootsForm, now: Date): ResponseBody {
+  const { roots, bodies } = publishedAt(snapshot, now);
+  let body = bodies.get(form);
   if (body === undefined) {
     body =
       form === "pem"
-        ? compressibleBody("application/pem-certificate-chain", rootsPem(snapshot))
-        : compressibleBody("application/json", writeJson(rootsJson(snapshot), form === "pretty"));
-    forms.set(form, body);
+        ? compressibleBody("application/pem-certificate-chain", rootsPem(roots))
+        : compressibleBody(
+            "application/json",
+            writeJson(rootsJson(snapshot, roots), form === "pretty"),
+          );
+    bodies.set(form, body);
   }
   return body;
 }

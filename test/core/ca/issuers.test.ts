@@ -183,8 +183,18 @@ describe("issuers below the root", () => {
       until: new Date(half + 1),
     });
     assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half))).kind, "renew");
-    assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
-    assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
+    assert.equal(
+      nextStep(state, DEFAULT_POLICY, trusted(new Date(half)), { collectAt: NOW, rotateAt: null })
+        .kind,
+      "renew",
+    );
+    assert.equal(
+      nextStep(state, DEFAULT_POLICY, trusted(new Date(half - 1)), {
+        collectAt: NOW,
+        rotateAt: null,
+      }).kind,
+      "collect",
+    );
     const until = new Date(NOW.getTime() + HOUR / 8);
     const doubted: DeletionTime = {
       now: new Date(NOW.getTime() + 1),
@@ -192,7 +202,10 @@ describe("issuers below the root", () => {
       confirmsAt: () => until,
       at: () => doubted,
     };
-    assert.deepEqual(nextStep(state, DEFAULT_POLICY, doubted, NOW), { kind: "wait", until });
+    assert.deepEqual(nextStep(state, DEFAULT_POLICY, doubted, { collectAt: NOW, rotateAt: null }), {
+      kind: "wait",
+      until,
+    });
   });
 });
 

@@ -91,8 +91,10 @@ describe("nextStep()", () => {
     for (const hours of [0, 3, 50, 144, 145, 1000, 100_000]) {
       // A write into what is frozen throws.
       kinds.add(due(state, at(hours)).kind);
-      kinds.add(nextStep(state, POLICY, trusted(at(hours)), at(1)).kind);
-      lookFor(state, POLICY, at(1));
+      kinds.add(
+        nextStep(state, POLICY, trusted(at(hours)), { collectAt: at(1), rotateAt: null }).kind,
+      );
+      lookFor(state, POLICY, { collectAt: at(1), rotateAt: null });
       // What octets hold cannot be frozen.
       assert.deepEqual(structuredClone(state), copy, `${hours} hours on`);
     }

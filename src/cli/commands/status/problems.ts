@@ -25,7 +25,9 @@ export function problemsOf(
   const { reason, details } = facts;
   if (reason !== null)
     add("stopped", `Leaves cannot be signed: ${reason}`, commandFor(reason, has));
-  for (const root of facts.roots) {
+  // The server says itself what to do about expiries, to those who may see it.
+  const remedies = details?.remedy ?? [];
+  for (const root of remedies.length > 0 ? [] : facts.roots) {
     if (root.state !== "active" && root.state !== "expired") continue;
     const left = new Date(root.notAfter).getTime() - now.getTime();
     const life = new Date(root.notAfter).getTime() - new Date(root.notBefore).getTime();
@@ -59,6 +61,8 @@ function addDetails(
   for (const text of all("provider")) add("warning", `Provider: ${text}`, null);
   for (const text of all("audit")) if (text !== "ok") add("warning", `Audit log: ${text}`, null);
   for (const text of all("tls")) add("warning", `TLS: ${text}`, null);
+  for (const text of all("remedy"))
+    add("warning", sentence(text), /\bmeshca (recover|rotate)\b/.exec(text)?.[1] ?? null);
 }
 
 /** The command for a reason of the server's, without the name of the program. */
