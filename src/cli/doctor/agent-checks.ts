@@ -2,14 +2,16 @@
  * Checks of an agent, by the lines of its /readyz.
  * @module
  */
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
+import { FILE } from "../../agent/files/content.ts";
 import { TransportError } from "../../client/transport.ts";
 import { hostPort } from "../../config/addresses.ts";
 import { readAgentListen } from "../../config/agent-schema.ts";
 import { exchange, type Verification } from "../connection/exchange.ts";
+import { quoted } from "../files.ts";
 import { usage } from "../output.ts";
 import { commandIn, sentence } from "./ca-checks.ts";
-import { folderFindings, modeOf, octal } from "./file-checks.ts";
+import { modeOf, octal, secretFindings } from "./file-checks.ts";
 import { type CheckId, type Finding, found, ok, type Result, skipped, unchecked } from "./types.ts";
 
 /** For the answer, in milliseconds: it is on this machine. */
@@ -151,34 +153,47 @@ function paths(lines: Lines): Result {
   const id = "agent.paths";
   if (typeof lines === "string") return notReached(id);
   const named = (name: string, end: string): string[] =>
-    (lines.get(name) ?? []).flatMap((text) =>
-      text.startsWith("/") && text.endsWith(end) ? [text.slice(0, -end.length)] : [],
-    );
-  const [folders, sockets] = [named("folder", " is written"), named("socket", " is listening")];
-  const looked = [...folders, ...sockets].map((path) => ({ path, mode: modeOf(path) }));
-  if (looked.length === 0) return skipped(id, "it has no sockets and no folders");
-  const unseen = looked.filter(({ mode }) => mode === null);
-  const findings = folders.flatMap((path) => {
-    const mode = modeOf(path);
-    return mode === null ? [] : keyFolderFindings(path, mode);
-  });
-  for (const path of sockets) {
-    const mode = modeOf(dirname(path));
-    if (mode !== null && (mode & 0o002) !== 0 && (mode & 0o1000) === 0)
-      findings.push({
-        severity: "critical",
-        what: `The folder of the socket ${path} can be written into by other users (mode ${octal(mode)})`,
-        why: "They can put a socket of theirs in its place, and hand out other certificates",
-        fix: `chmod o-w ${dirname(path)}`,
-      });
-  }
+    (lines.get(name) ?? []).flatMap((text) => {
+      const path = text.replace(/^unix:(?:\/\/)?(?=\/)/, "");
+      return path.startsWith("/") && path.endsWith(end) ? [path.slice(0, -end.length)] : [];
+    });
+  const folders = named("folder", " is written");
+  const sockets = [...named("socket", " is listening"), ...named("listener", " is listening")];
+  const all = [...folders, ...sockets];
+  if (all.length === 0) return skipped(id, "it has no sockets and no folders");
+  const findings = [...folders.flatMap(folderOf), ...sockets.flatMap(socketOf)];
+  const unseen = all.filter((path) => modeOf(path) === null);
   if (findings.length === 0 && unseen.length > 0)
-    return unchecked(id, `${unseen.map(({ path }) => path).join(", ")} cannot be seen from here`);
-  return found(id, `${looked.length} paths are private`, findings);
+    return unchecked(id, `${unseen.join(", ")} cannot be seen from here`);
+  return found(id, `${all.length} paths are private`, findings);
 }
 
-/** A credential folder may be open to a group of readers. */
-const keyFolderFindings = (path: string, mode: number): Finding[] =>
-  (mode & 0o007) === 0 && (mode & 0o020) === 0
-    ? []
-    : folderFindings(path, mode & ~0o050, "private keys of workloads");
+/** A folder may be entered by the users that its files are for, but not the keys be read by all. */
+function folderOf(path: string): Finding[] {
+  const keys = [FILE.key, FILE.bundle, FILE.combined].map((name) => join(path, name));
+  return [
+    ...writable(path, "put other certificates and roots into it"),
+    ...keys.flatMap((key) => {
+      const mode = modeOf(key);
+      return mode === null ? [] : secretFindings(key, mode, "the private key of a workload");
+    }),
+  ];
+}
+
+const socketOf = (path: string): Finding[] =>
+  writable(dirname(path), "put a socket of theirs in its place, and hand out other certificates");
+
+/** @param what others could do */
+function writable(folder: string, what: string): Finding[] {
+  const mode = modeOf(folder);
+  const isSticky = mode !== null && (mode & 0o1000) !== 0;
+  if (mode === null || (mode & 0o002) === 0 || isSticky) return [];
+  return [
+    {
+      severity: "critical",
+      what: `${folder} can be written into by other users (mode ${octal(mode)})`,
+      why: `They can ${what}`,
+      fix: `chmod o-w ${quoted(folder)}`,
+    },
+  ];
+}

@@ -34,7 +34,7 @@ export function serverFiles({ diagnosis }: Facts): Result {
 }
 
 /** @param what is in it, for the reason */
-export function folderFindings(path: string, mode: number, what: string): Finding[] {
+function folderFindings(path: string, mode: number, what: string): Finding[] {
   if ((mode & OTHERS_OF_FOLDER) === 0) return [];
   const isWritable = (mode & 0o022) !== 0;
   return [
