@@ -103,7 +103,15 @@ describe("the npm package", () => {
   }, async () => {
     writeFileSync(join(installed, "use.ts"), USE);
     const tsc = [join(BIN, "tsc"), "--noEmit", "--strict", "--target", "es2024"];
-    await execute(NODE, [...tsc, "--module", "nodenext", "use.ts"], installed);
+    const [node, bundler] = [
+      ["--module", "nodenext"],
+      ["--module", "esnext", "--moduleResolution", "bundler"],
+    ];
+    const noBrowser = ["--lib", "es2024", "--types", "node"];
+    for (const options of [node, bundler, [...node, ...noBrowser], [...bundler, ...noBrowser]])
+      await execute(NODE, [...tsc, ...options, "use.ts"], installed).catch(
+        ({ stdout }: { stdout: string }) => assert.fail(`${options.join(" ")}: ${stdout}`),
+      );
     writeFileSync(join(installed, "misuse.ts"), 'import { compose } from "meshca";\ncompose(1);\n');
     await assert.rejects(
       execute(NODE, [...tsc, "--module", "nodenext", "misuse.ts"], installed),

@@ -9,6 +9,7 @@
  * @module
  */
 import type { Bytes } from "../bytes.ts";
+import type { KeyImportAlgorithm } from "../x509/keys.ts";
 
 /** What a secret is for; the same values are needed to decrypt it. */
 export interface SealPurpose {
@@ -19,7 +20,7 @@ export interface SealPurpose {
   readonly id: string;
 }
 
-export type SealedKeyAlgorithm = EcKeyImportParams | RsaHashedImportParams | Algorithm;
+export type SealedKeyAlgorithm = KeyImportAlgorithm;
 
 export interface Sealer {
   /** Encrypts an extractable private key. @throws {SealError} */

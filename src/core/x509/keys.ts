@@ -20,6 +20,18 @@ import {
 } from "./der.ts";
 import { OID, type OidName, readOid } from "./oids.ts";
 
+/**
+ * WebCrypto's algorithm of a key that is imported. The names that TypeScript's libraries of browsers
+ * have for it are not known to a program on Node that uses the types of the package.
+ */
+export interface KeyImportAlgorithm {
+  readonly name: string;
+  /** Of an EC key. */
+  readonly namedCurve?: string;
+  /** Of an RSA key. */
+  readonly hash?: string;
+}
+
 export type KeyType = "ec" | "rsa" | "ed25519";
 export type EcBits = 256 | 384 | 521;
 
@@ -192,7 +204,7 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
   throw new FormatError("key must be EC (P-256, P-384, P-521), RSA (2048, 3072, 4096) or Ed25519");
 }
 
-const EC_ALGORITHMS: Readonly<Record<EcBits, EcKeyImportParams>> = {
+const EC_ALGORITHMS: Readonly<Record<EcBits, KeyImportAlgorithm>> = {
   256: { name: "ECDSA", namedCurve: "P-256" },
   384: { name: "ECDSA", namedCurve: "P-384" },
   521: { name: "ECDSA", namedCurve: "P-521" },
@@ -202,7 +214,7 @@ const EC_ALGORITHMS: Readonly<Record<EcBits, EcKeyImportParams>> = {
 export function keyAlgorithm(
   key: { type: KeyType; bits: number },
   hash: HashName | null,
-): EcKeyImportParams | RsaHashedImportParams | Algorithm {
+): KeyImportAlgorithm {
   if (key.type === "ec") return EC_ALGORITHMS[key.bits as EcBits];
   if (key.type === "rsa") return { name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" };
   return { name: "Ed25519" };
