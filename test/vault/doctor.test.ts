@@ -128,7 +128,10 @@ for (const kind of VAULT_KINDS)
       vault.kill("SIGKILL");
       await until(async () => (await found()) === "found");
       const gone = await doctor(environment);
-      assert.match(gone.of("provider.available").findings[0]?.fix ?? "", /meshca recover$/);
+      assert.match(
+        gone.of("provider.available").findings[0]?.fix ?? "",
+        /^vault status; .*meshca recover/,
+      );
       await vault.restart();
     });
   });

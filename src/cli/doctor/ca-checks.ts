@@ -3,7 +3,7 @@
  * @module
  */
 import { spanText } from "../table.ts";
-import type { Facts } from "./look.ts";
+import { type Facts, remedyOf } from "./look.ts";
 import { chainLimits, issuerExpiry, rootExpiry } from "./root-checks.ts";
 import { type CheckId, type Finding, found, ok, type Result, skipped, unchecked } from "./types.ts";
 
@@ -46,20 +46,24 @@ export function commandIn(text: string): string | null {
   return KNOWN.exec(text)?.[0] ?? null;
 }
 
-function signing({ readiness }: Facts): Result {
+function signing(facts: Facts): Result {
   const id = "ca.signing";
+  const { readiness } = facts;
   if ("error" in readiness) return unchecked(id, readiness.error);
   const { ready, reason } = readiness.value;
   if (ready) return ok(id, "leaves are signed");
   const why = reason ?? "the reason is shown to callers with operator:read";
+  const remedy = /expired/.test(why)
+    ? (remedyOf(facts, "the root has expired") ??
+      remedyOf(facts, "the issuer has expired") ??
+      "meshca recover")
+    : remedyOf(facts, "the provider");
   return found(id, why, [
     {
       severity: "critical",
       what: `Leaves cannot be signed: ${why}`,
       why: "Workloads go on until their leaves expire, and then their connections fail",
-      fix:
-        commandIn(why) ??
-        (/expired/.test(why) ? "meshca recover" : "meshca status, and the server's log"),
+      fix: remedy ?? commandIn(why) ?? "meshca status, and the server's log",
     },
   ]);
 }

@@ -10,7 +10,7 @@ import { readPem } from "../../core/pem.ts";
 import { readCertificate } from "../../core/x509/certificate.ts";
 import { isLoopback } from "../../net/server-address.ts";
 import { lifeText, spanText } from "../table.ts";
-import { type Facts, reasonOf } from "./look.ts";
+import { type Facts, reasonOf, remedyOf } from "./look.ts";
 import {
   type Finding,
   found,
@@ -107,10 +107,23 @@ function api({ contact }: Facts): Result {
   ]);
 }
 
-function tlsExpiry({ peer, now }: Facts): Result {
+function tlsExpiry(facts: Facts): Result {
   const id = "server.tls_expiry";
+  const { peer, readiness, now } = facts;
   if ("error" in peer) return unchecked(id, peer.error);
   if (peer.value === null) return skipped(id, "no TLS");
+  const fallback = "value" in readiness ? (readiness.value.details?.tls ?? []) : [];
+  if (fallback.length > 0)
+    return found(
+      id,
+      "the fallback certificate",
+      fallback.map((text) => ({
+        severity: "critical",
+        what: `The server serves TLS with its ${text}`,
+        why: "Clients that verify the roots refuse this server",
+        fix: remedyOf(facts, "TLS is served") ?? "Mend the reason, which the server's log has too",
+      })),
+    );
   const leaf = read(peer.value.leaf);
   if (leaf === null) return unchecked(id, "the server's certificate cannot be read");
   const severity = severityOf(leaf, now);
@@ -121,7 +134,9 @@ function tlsExpiry({ peer, now }: Facts): Result {
       severity,
       what: `The TLS certificate of the server: ${life}`,
       why: "Once it has expired, no client that verifies the server reaches it",
-      fix: "Replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, which are read again by SIGHUP; with MESHCA_TLS=self it is renewed by itself: see the server's log for the reason",
+      fix:
+        remedyOf(facts, "the server certificate") ??
+        "Replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, which are read again by SIGHUP; with MESHCA_TLS=self see the server's log for why it was not renewed",
     },
   ]);
 }

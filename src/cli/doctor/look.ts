@@ -158,3 +158,15 @@ function nothing(error: string): Omit<Facts, "options" | "now" | "contact" | "pe
     ...{ config: none, keks: none, diagnosis: none },
   };
 }
+
+/**
+ * What the server recommends in its lines `remedy` of /readyz, as a sentence; null if it does not.
+ * @param subject how the line begins: `the root`
+ */
+export function remedyOf({ readiness }: Pick<Facts, "readiness">, subject: string): string | null {
+  const lines = "value" in readiness ? (readiness.value.details?.remedy ?? []) : [];
+  const line = lines.find((one) => one.startsWith(subject));
+  // What is wrong has instants, whose colons no blank follows.
+  const text = line?.slice(line.indexOf(": ") + 2) ?? "";
+  return text === "" ? null : `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+}

@@ -61,7 +61,7 @@ function fixOf(text: string): string {
   if (/sealed/i.test(text)) return "vault operator unseal";
   if (/token|permission denied|403/i.test(text))
     return "vault token create, with the policy of docs/vault.md; then meshca connect ca set-config with it";
-  return "vault status; if this Vault is gone for good: meshca recover";
+  return "vault status; if this Vault is lost, meshca recover moves the CA to the built-in provider";
 }
 
 function token(id: CheckId, { Token }: Examined, now: Date): Result {

@@ -9,7 +9,7 @@ import type { RootValue } from "../commands/connect/roots.ts";
 import { VERIFIERS, verifierFaults } from "../inspect/verifiers.ts";
 import { lifeText } from "../table.ts";
 import { severityOf } from "./contact-checks.ts";
-import type { Facts } from "./look.ts";
+import { type Facts, remedyOf } from "./look.ts";
 import {
   type Finding,
   found,
@@ -20,16 +20,23 @@ import {
   unchecked,
 } from "./types.ts";
 
-export function rootExpiry({ roots, readiness, now }: Facts): Result {
+export function rootExpiry(facts: Facts): Result {
   const id = "root.expiry";
+  const { roots, readiness, now } = facts;
   if ("error" in roots) return unchecked(id, roots.error);
   const { ActiveRootID, Roots } = roots.value;
   const active = Roots.find(({ ID }) => ID === ActiveRootID);
+  const details = "value" in readiness ? readiness.value.details : null;
+  const finding = (severity: Severity, what: string): Finding => ({
+    ...{ severity, what },
+    why: "When the root expires, every leaf and every verification ends with it, and clients that trust only this root cannot learn of a new one",
+    fix: remedyOf(facts, "the root") ?? (/ left$/.test(what) ? "meshca rotate" : "meshca recover"),
+  });
   // An expired root leaves the listing.
-  const expires = "value" in readiness ? readiness.value.details?.root_expires?.[0] : undefined;
+  const expires = details?.root_expires?.[0];
   if (active === undefined)
     return found(id, "the active root is not in the listing", [
-      rootFinding(
+      finding(
         "critical",
         `The active root ${ActiveRootID} has left the list of trusted roots${expires === undefined ? "" : `: ${lifeText(new Date(expires), now)}`}`,
       ),
@@ -37,16 +44,19 @@ export function rootExpiry({ roots, readiness, now }: Facts): Result {
   const notAfter = new Date(active.NotAfter);
   const life = lifeText(notAfter, now);
   const severity = severityOf({ notBefore: new Date(active.NotBefore), notAfter }, now);
-  if (severity === null) return ok(id, life);
-  return found(id, life, [rootFinding(severity, `The active root ${active.ID}: ${life}`)]);
+  const findings =
+    severity === null ? [] : [finding(severity, `The active root ${active.ID}: ${life}`)];
+  // `not at <time>: <reason>`
+  for (const text of details?.root_auto_rotate ?? [])
+    if (text.startsWith("not "))
+      findings.push({
+        severity: "warning",
+        what: `RootAutoRotate does not rotate the root: ${text}`,
+        why: "Who relies on it learns that the root expires when it has",
+        fix: "meshca rotate in time, or what the reason says",
+      });
+  return found(id, life, findings);
 }
-
-const rootFinding = (severity: Severity, what: string): Finding => ({
-  severity,
-  what,
-  why: "When the root expires, every leaf and every verification ends with it, and clients that trust only this root cannot learn of a new one",
-  fix: / left$/.test(what) ? "meshca rotate" : "meshca recover",
-});
 
 export function issuerExpiry(facts: Facts): Result {
   const id = "issuer.expiry";
@@ -68,7 +78,9 @@ export function issuerExpiry(facts: Facts): Result {
       severity,
       what: `The issuer ${issuer.id}: ${life}`,
       why: "It should have been renewed at half of its life; no leaf outlives it, and none is signed after it",
-      fix: "meshca rotate, unless the reason in meshca status or the server's log can be mended",
+      fix:
+        remedyOf(facts, "the issuer") ??
+        "meshca rotate, unless the reason in meshca status or the server's log can be mended",
     },
   ]);
 }
