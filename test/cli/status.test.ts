@@ -109,6 +109,7 @@ describe("problemsOf()", () => {
     assert.deepEqual(problemsOf({ ...facts, roots: root("active", -1, 10) }, NOW, every), []);
     // A retired root goes by itself.
     assert.deepEqual(problemsOf({ ...facts, roots: root("retired", -900, 1) }, NOW, every), []);
+    assert.deepEqual(problemsOf({ ...facts, roots: root("expired", -900, -1) }, NOW, every), []);
   });
 
   for (const [what, change, text, command] of [
@@ -120,9 +121,9 @@ describe("problemsOf()", () => {
     ],
     [
       "an expired root",
-      { roots: root("expired", -900, -1) },
-      "The expired root aa: expired 1d ago",
-      "meshca rotate",
+      { ready: false, reason: "root expired: x", roots: root("expired", -900, -1) },
+      "Leaves cannot be signed: root expired: x",
+      "meshca recover",
     ],
     [
       "an expired issuer",

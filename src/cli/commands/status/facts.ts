@@ -10,7 +10,7 @@ import { Failure } from "../../output.ts";
 import { fetchConfig } from "../connect/ca-config.ts";
 import { fetchRoots, rootState } from "../connect/roots.ts";
 import { problemsOf } from "./problems.ts";
-import type { Status, StatusFacts } from "./types.ts";
+import type { RootFacts, Status, StatusFacts } from "./types.ts";
 
 /** @param has whether this program has a command, `conflict show` @throws {Failure} */
 export async function readStatus(
@@ -37,13 +37,15 @@ async function readFacts(connection: Connection, now: Date): Promise<StatusFacts
     server: connection.name,
     ...ready,
     trustDomain: listing?.TrustDomain ?? null,
-    roots: (listing?.Roots ?? []).map((root) => ({
-      id: root.ID,
-      state: rootState(root, now),
-      notBefore: root.NotBefore,
-      notAfter: root.NotAfter,
-      key: `${root.PrivateKeyType} ${root.PrivateKeyBits}`.trim(),
-    })),
+    roots: (listing?.Roots ?? [])
+      .map((root) => ({
+        id: root.ID,
+        state: rootState(root, now),
+        notBefore: root.NotBefore,
+        notAfter: root.NotAfter,
+        key: `${root.PrivateKeyType} ${root.PrivateKeyBits}`.trim(),
+      }))
+      .toSorted(byUse),
     leader: leader === null || leader === "" ? null : leader,
     replicas: replicas ?? [],
     provider:
@@ -54,6 +56,12 @@ async function readFacts(connection: Connection, now: Date): Promise<StatusFacts
             leafCertTtl: typeof LeafCertTTL === "string" ? LeafCertTTL : null,
           },
   };
+}
+
+/** The active root first, then the others, the newest first. */
+function byUse(a: RootFacts, b: RootFacts): number {
+  const active = Number(b.state === "active") - Number(a.state === "active");
+  return active !== 0 ? active : Date.parse(b.notBefore) - Date.parse(a.notBefore);
 }
 
 /** What a server refuses while it starts, or to this token. */

@@ -28,14 +28,15 @@ export function problemsOf(
   // The server says itself what to do about expiries, to those who may see it.
   const remedies = details?.remedy ?? [];
   for (const root of remedies.length > 0 ? [] : facts.roots) {
-    if (root.state !== "active" && root.state !== "expired") continue;
+    // One that has expired is why leaves cannot be signed, or it is retired and of no concern.
+    if (root.state !== "active") continue;
     const left = new Date(root.notAfter).getTime() - now.getTime();
     const life = new Date(root.notAfter).getTime() - new Date(root.notBefore).getTime();
     // As the server warns: not in the first half of a short life.
     if (left < WARNING_MS && left < life / 2)
       add(
         "warning",
-        `The ${root.state} root ${root.id}: ${lifeText(new Date(root.notAfter), now)}`,
+        `The active root ${root.id}: ${lifeText(new Date(root.notAfter), now)}`,
         "rotate",
       );
   }
@@ -67,7 +68,7 @@ function addDetails(
 
 /** The command for a reason of the server's, without the name of the program. */
 function commandFor(reason: string, has: (command: string) => boolean): string | null {
-  if (/^expired|has expired/.test(reason)) return has("recover") ? "recover" : "rotate";
+  if (/\bexpired\b/.test(reason)) return has("recover") ? "recover" : "rotate";
   if (/access control cannot be loaded/.test(reason)) return "conflict show";
   return null;
 }

@@ -1,0 +1,193 @@
+/**
+ * The outputs in docs/recovery.md, made by the commands that it shows, against a server whose CA has
+ * expired. Run with bun, this file writes them into the page.
+ * @module
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { meshca, meshcaOnTerminal, plain } from "../cli/run.ts";
+import { type AgentProcess, startAgent } from "../fixtures/agent.ts";
+import { startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
+import {
+  callUnverified,
+  copyOf,
+  makeExpiredFolder,
+  pinIn,
+  serviceToken,
+  TOKEN,
+  WITH_ACL,
+} from "../recovery/expired.ts";
+import { until } from "../redis/server.ts";
+
+const PAGE = join(ROOT, "docs/recovery.md");
+const TLS = { ...WITH_ACL, MESHCA_TLS: "self" };
+/** A block of output, and its name in the comment before it. */
+const BLOCK = /^<!-- output: ([a-z-]+) -->\n\n```text\n(.*?)^```$/gms;
+
+/** Names and texts of the blocks of output on the page. */
+export const outputsOnPage = (): ReadonlyMap<string, string> =>
+  new Map(
+    [...readFileSync(PAGE, "utf8").matchAll(BLOCK)].map(([, name = "", text = ""]) => [name, text]),
+  );
+
+/** A text in which all that differs from run to run is replaced. */
+export const withoutValues = (text: string): string =>
+  text
+    .replaceAll(/(?:[0-9a-f]{2}:){19}[0-9a-f]{2}/g, "ID")
+    .replaceAll(/sha256:[0-9a-f]{64}/g, "sha256:HEX")
+    .replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, "UUID")
+    .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| \+0000 UTC)/g, "TIME")
+    .replaceAll(/\d{4}-\d\d-\d\d/g, "DAY")
+    .replaceAll(/\b\d+[dhms](?: \d+[hms])?\b(?= left| ago)/g, "SPAN")
+    .replaceAll(/^(staleness_ms|clock_offset_ms|index|term): -?\d+$/gm, "$1: N")
+    // Columns follow the widest value.
+    .replaceAll(/ {2,}/g, "  ");
+
+/** The outputs of now, by name. */
+export async function outputs(): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
+  let token = "";
+  let oldRoots = "";
+  const expired = await makeExpiredFolder(TLS, async ({ url }) => {
+    token = await serviceToken(url, "web");
+    oldRoots = await callUnverified(`${url}/v1/connect/ca/roots?pem=true`);
+  });
+  const rotated = copyOf(expired);
+  const folder = mkdtempSync(join(tmpdir(), "meshca-page-"));
+  const file = (name: string, text: string) => {
+    writeFileSync(join(folder, name), text, { mode: 0o600 });
+    return join(folder, name);
+  };
+  const server = await startServer({ ...TLS, MESHCA_DATA_DIR: expired });
+  let agent: AgentProcess | null = null;
+  try {
+    const environment = { MESHCA_HTTP_ADDR: server.url, MESHCA_HTTP_TOKEN: TOKEN };
+    const run = async (args: readonly string[], dataDir: string, at = environment) => {
+      const pinned = { ...at, MESHCA_SERVER_PIN: pinIn(dataDir) };
+      const { stdout, stderr } = await meshca(args, pinned, "", undefined, folder);
+      return stdout + stderr;
+    };
+    /** As the page names addresses and files. */
+    const keep = (name: string, text: string) =>
+      found.set(
+        name,
+        text
+          .replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8501")
+          .replaceAll(expired, ".meshca")
+          .replaceAll(join(folder, "roots.pem"), "/etc/meshca/roots.pem"),
+      );
+    await until(async () => (await callAny(`${server.url}/v1/status/leader`)) !== '""');
+    keep("status", await run(["status"], expired));
+    keep("readyz", await callAny(`${server.url}/readyz`));
+    keep(
+      "log",
+      server
+        .stdout()
+        .split("\n")
+        .filter((line) => line.includes('"level":"ERROR"'))
+        .map((line) => {
+          const { level, message, reason } = JSON.parse(line) as Record<string, string>;
+          return `${level} ${message}${reason === undefined ? "" : ` (${reason})`}\n`;
+        })
+        .join(""),
+    );
+    agent = await startAgent(
+      [
+        ...["--server", server.url, "--ca-file", file("roots.pem", oldRoots), "--service", "web"],
+        ...["--token-file", file("token", token), "--listen", "127.0.0.1:0"],
+      ],
+      { until: "open" },
+    );
+    await agent.logged(
+      "No new connection to a server can be verified any more: certificates in use stay in use until they expire",
+    );
+    const trust = async () => {
+      const text = await (await fetch(`${agent?.url()}/readyz`)).text();
+      return text.split("\n").filter((line) => /^(?:ok|not ready|trust: .*)$/.test(line));
+    };
+    keep("agent", `${(await trust()).join("\n")}\n`);
+
+    const interrupted = await meshcaOnTerminal(
+      ["recover"],
+      { ...environment, MESHCA_DATA_DIR: expired },
+      {
+        ...{ cwd: folder, columns: 500 },
+        type: [
+          ["Create these files? [y/N]", "y\r"],
+          ["Send them? [y/N]", "\u0003"],
+        ],
+      },
+    );
+    keep("interrupted", `${shown(interrupted.screen).trimEnd().split("\n").at(-1)}\n`);
+    for (const name of ["meshca-recovery-root.pem", "meshca-recovery-root-key.pem"])
+      rmSync(join(folder, name));
+    const recovered = await meshcaOnTerminal(
+      ["recover"],
+      { ...environment, MESHCA_DATA_DIR: expired },
+      {
+        ...{ cwd: folder, columns: 500 },
+        type: [
+          ["Create these files? [y/N]", "y\r"],
+          ["Send them? [y/N]", "y\r"],
+        ],
+      },
+    );
+    keep("recover", shown(recovered.screen));
+    await run(["status"], expired);
+    const [, typed = ""] =
+      /run (meshca .*) with the fingerprint/.exec((await trust())[1] ?? "") ?? [];
+    spawnSync("sh", [
+      "-c",
+      typed
+        .replace(/^meshca/, `${process.execPath} ${join(ROOT, "src/cli/main.ts")}`)
+        .replace("sha256:FINGERPRINT", pinIn(expired)),
+    ]);
+    await agent.logged("Servers can be verified again, by a root that is valid");
+    await agent.logged("Ready");
+    keep("status-after", await run(["status"], expired));
+    rmSync(join(folder, "meshca-recovery-root.pem"));
+    keep("healthy", await run(["recover", "--yes"], expired));
+
+    const other = await startServer({ ...TLS, MESHCA_DATA_DIR: rotated });
+    const at = { ...environment, MESHCA_HTTP_ADDR: other.url };
+    keep("rotate", await run(["rotate", "--yes"], rotated, at));
+    await other.stop();
+  } finally {
+    await agent?.stop();
+    await server.stop();
+    for (const name of [expired, rotated, folder]) rmSync(name, { recursive: true, force: true });
+  }
+  return found;
+}
+
+/** What a terminal shows in the end: a question is drawn again with each key. */
+function shown(screen: string): string {
+  const lines = plain(screen)
+    .split("\n")
+    .map((line) => line.split("\r").findLast((part) => part !== "") ?? "");
+  return lines
+    .filter((line, i) => line === "" || !(lines[i + 1] ?? "").startsWith(line))
+    .join("\n");
+}
+
+/** The body of an answer, whichever its status. */
+async function callAny(url: string): Promise<string> {
+  try {
+    return await callUnverified(url);
+  } catch (error) {
+    return error instanceof Error ? error.message.replace(/^GET \S+: \d+: /, "") : "";
+  }
+}
+
+if (import.meta.main) {
+  const made = await outputs();
+  const page = readFileSync(PAGE, "utf8").replaceAll(
+    BLOCK,
+    (_, name: string, text: string) =>
+      `<!-- output: ${name} -->\n\n\`\`\`text\n${made.get(name) ?? text}\`\`\``,
+  );
+  writeFileSync(PAGE, page);
+}
