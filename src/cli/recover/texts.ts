@@ -103,9 +103,9 @@ export function doneText(root: RecoveryRoot, isActive: boolean): string {
     `  ${files.certificate} as their --ca-file, or`,
     `  --ca-pin ${pinOf(root)}`,
     "",
-    "This root is not rotated by itself. For a root that the CA makes and rotates itself, remove",
-    "PrivateKey and RootCert from the output of meshca connect ca get-config, and give the rest to",
-    "meshca connect ca set-config.",
+    "This root is not rotated by itself. For a root that the CA makes itself, and rotates itself with",
+    "RootAutoRotate, remove PrivateKey and RootCert from the output of meshca connect ca get-config,",
+    "and give the rest to meshca connect ca set-config.",
     "",
   ].join("\n");
 }
