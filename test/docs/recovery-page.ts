@@ -11,6 +11,7 @@ import { meshca, meshcaOnTerminal, plain } from "../cli/run.ts";
 import { type AgentProcess, startAgent } from "../fixtures/agent.ts";
 import { startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 import {
   callUnverified,
   copyOf,
@@ -151,6 +152,7 @@ export async function outputs(): Promise<ReadonlyMap<string, string>> {
     rmSync(join(folder, "meshca-recovery-root.pem"));
     keep("healthy", await run(["recover", "--yes"], expired));
 
+    found.set("tls-expired", await expiredTls(rotated, folder));
     const other = await startServer({ ...TLS, MESHCA_DATA_DIR: rotated });
     const at = { ...environment, MESHCA_HTTP_ADDR: other.url };
     keep("rotate", await run(["rotate", "--yes"], rotated, at));
@@ -161,6 +163,33 @@ export async function outputs(): Promise<ReadonlyMap<string, string>> {
     for (const name of [expired, rotated, folder]) rmSync(name, { recursive: true, force: true });
   }
   return found;
+}
+
+/** What commands say of a server whose own certificate is in files and has expired. */
+async function expiredTls(dataDir: string, folder: string): Promise<string> {
+  const { key, certificate } = makeRoot("a.example", {
+    validity: ["20250101000000Z", "20260101000000Z"],
+    extensions: ["subjectAltName=IP:127.0.0.1", "extendedKeyUsage=serverAuth"],
+  });
+  const file = (name: string, text: string) => {
+    writeFileSync(join(folder, name), text, { mode: 0o600 });
+    return join(folder, name);
+  };
+  const caFile = file("server.pem", certificate);
+  const server = await startServer({
+    ...{ ...WITH_ACL, MESHCA_DATA_DIR: dataDir, MESHCA_TLS_CERT_FILE: caFile },
+    MESHCA_TLS_KEY_FILE: file("server.key", key),
+  });
+  try {
+    const environment = { MESHCA_HTTP_ADDR: server.url, MESHCA_HTTP_TOKEN: TOKEN };
+    const refused = await meshca(["roots", "--ca-file", caFile], environment);
+    // The fingerprint in the data folder is that of the expired certificate: it is accepted.
+    const pinned = await meshca(["roots", "--server-pin", pinIn(dataDir)], environment);
+    if (pinned.code !== 0) throw new Error(pinned.stderr);
+    return refused.stderr.replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8501");
+  } finally {
+    await server.stop();
+  }
 }
 
 /** What a terminal shows in the end: a question is drawn again with each key. */
