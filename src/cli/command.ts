@@ -26,6 +26,8 @@ export interface Command {
   readonly confirms?: true;
   /** For the completion of shells: its arguments are paths of files. */
   readonly files?: true;
+  /** For the completion of shells: the words that its argument can be. */
+  readonly choices?: readonly string[];
   /** Not in the help. */
   readonly hidden?: true;
   /** Reads its flags itself, from `call.raw`, in the form `--name=value`. */

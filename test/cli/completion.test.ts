@@ -19,6 +19,23 @@ const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = 
   ["meshca connect ca set-config --conf", ["--config-file"]],
   ["meshca rotate --y", ["--yes"]],
   ["meshca rotate --yes --js", ["--json"]],
+  ["meshca completion f", ["fish"]],
+  ["meshca conflict resolve sn", ["snapshot"]],
+];
+
+/** What the Tab key makes of a line in the shells that are typed into: Go's form, values, files. */
+const TYPED: readonly (readonly [line: string, after: string])[] = [
+  ["meshca conn", "meshca connect "],
+  ["meshca connect ca set-config --conf", "meshca connect ca set-config --config-file"],
+  ["meshca connect ca set-config -conf", "meshca connect ca set-config -config-file"],
+  ["meshca rotate --yes --js", "meshca rotate --yes --json "],
+  ["meshca verify x --like gn", "meshca verify x --like gnutls "],
+  ["meshca tls ca create -key-type r", "meshca tls ca create -key-type rsa "],
+  [
+    "meshca connect ca set-config -config-file a",
+    "meshca connect ca set-config -config-file a\\ file.json ",
+  ],
+  ["meshca inspect a", "meshca inspect a\\ file.json "],
 ];
 
 describe("meshca completion", () => {
@@ -43,11 +60,6 @@ describe("meshca completion", () => {
         "bash --norc",
         `source ${path}; COMP_WORDS=(${quoted}); COMP_CWORD=${words.length - 1}; _meshca; printf '%s\\n' "\${COMPREPLY[@]}"`,
       ],
-      // The functions of zsh that show what is offered print it.
-      zsh: [
-        "zsh -f",
-        `compdef() { : }; source ${path}; _describe() { print -l -- "\${(@)words%%:*}" }; _arguments() { print -l -- "\${(@)\${(@)@%%\\[*}%=}" }; words=(${quoted}); CURRENT=${words.length}; _meshca`,
-      ],
       fish: ["fish --no-config", `source ${path}; complete -C '${line}'`],
     }[shell] ?? ["", ""];
     const [command = "", ...flags] = program.split(" ");
@@ -63,7 +75,7 @@ describe("meshca completion", () => {
       .filter((text) => text !== "" && text.startsWith(last));
   };
 
-  for (const shell of SHELLS) {
+  for (const shell of ["bash", "fish"]) {
     const isInstalled = spawnSync(shell, ["--version"]).status === 0;
     it(`completes commands and flags in ${shell}`, {
       skip: isInstalled ? false : `${shell} is not installed`,
@@ -72,6 +84,41 @@ describe("meshca completion", () => {
         assert.deepEqual(offers(shell, line), offered, `${shell}: ${line}`);
     });
   }
+
+  for (const shell of ["zsh", "bash"] as const)
+    it(`completes what is typed into ${shell}`, {
+      skip: ["zsh", shell].every((one) => spawnSync(one, ["--version"]).status === 0)
+        ? false
+        : `zsh and ${shell} are not both installed`,
+    }, () => {
+      writeFileSync(join(folder, "a file.json"), "");
+      const start = {
+        zsh: `zsh -f -i`,
+        bash: `bash --norc --noprofile -i`,
+      }[shell];
+      const ready = shell === "zsh" ? "autoload -Uz compinit; compinit -u -D; " : "";
+      for (const [line, after] of TYPED) {
+        // zsh has terminals of its own; what is typed after the Tab shows that it was handled.
+        const script = `zmodload zsh/zpty
+zpty -e shell '${start}'
+zpty -w shell '${ready}source ${scripts.get(shell)}; cd ${folder}; PS1="NE""XT>"'
+zpty -r shell output '*NEXT>*'
+zpty -w -n shell $'${line}\t<END>'
+zpty -r shell output '*<END>*'
+print -r -- "$output"
+zpty -d shell`;
+        const { stdout } = spawnSync("zsh", ["-f", "-c", script], {
+          encoding: "utf8",
+          env: { PATH: process.env.PATH ?? "", HOME: folder, TERM: "dumb", COLUMNS: "200" },
+        });
+        const typed = stdout
+          .replaceAll("\u0007", "")
+          .replaceAll("\r", "")
+          .split("\n")
+          .find((text) => text.includes("<END>"));
+        assert.ok(typed?.includes(after), `${shell}: ${JSON.stringify(typed)} of ${line}`);
+      }
+    });
 
   it("offers no hidden flag and every command", () => {
     for (const shell of SHELLS) {

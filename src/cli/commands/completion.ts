@@ -17,6 +17,8 @@ interface Node {
   readonly flags: readonly Flag[];
   /** Whether files are completed. */
   readonly files: boolean;
+  /** The words that an argument can be, if it is one of a few. */
+  readonly choices: readonly string[];
 }
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -34,13 +36,14 @@ function nodesOf(entry: Entry, path: string): readonly Node[] {
       ...flagsOf(entry).filter(({ hidden }) => hidden !== true),
       { name: "help", value: null, help: "show the help" },
     ];
-    return [{ path, commands: [], flags, files: entry.files === true }];
+    const { files = false, choices = [] } = entry;
+    return [{ path, commands: [], flags, files, choices }];
   }
   const commands = entry.commands
     .filter((child) => isGroup(child) || child.hidden !== true)
     .map(({ name, summary }) => ({ name, summary }));
   return [
-    { path, commands, flags: [], files: false },
+    { path, commands, flags: [], files: false, choices: [] },
     ...entry.commands.flatMap((child) => nodesOf(child, `${path} ${child.name}`.trim())),
   ];
 }
@@ -52,6 +55,8 @@ function bash(nodes: readonly Node[]): string {
       `    "${node.path}") words="${wordsOf(node).join(" ")}"; files=${node.files ? 1 : 0} ;;`,
   );
   return `# Completion of meshca for bash: source <(meshca completion bash)
+# Names of files are left to readline, which quotes them.
+_meshca_files() { COMPREPLY=(); compopt -o default 2>/dev/null; }
 _meshca() {
   local path="" words="" files=0 word i
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}"
@@ -65,22 +70,23 @@ _meshca() {
   # bash takes "=" for a word of its own.
   if [ "$current" = "=" ]; then current=""; elif [ "$previous" = "=" ]; then previous="\${COMP_WORDS[COMP_CWORD-2]}"; fi
   case "$path \${previous#-}" in
-${valueCases(nodes, (choices) => `COMPREPLY=($(compgen -W "${choices.join(" ")}" -- "$current")); return`, 'COMPREPLY=($(compgen -f -- "$current")); return', "COMPREPLY=(); return")}
+${valueCases(nodes, (choices) => `COMPREPLY=($(compgen -W "${choices.join(" ")}" -- "$current")); return`, "_meshca_files; return", "COMPREPLY=(); return")}
   esac
   case "$path" in
 ${words.join("\n")}
   esac
   # Flags in Go's form, too.
   if [[ "$current" == -* && "$current" != --* ]]; then words="\${words//--/-}"; fi
+  if [[ "$files" = 1 && "$current" != -* ]]; then _meshca_files; return; fi
   COMPREPLY=($(compgen -W "$words" -- "$current"))
-  if [ "$files" = 1 ]; then COMPREPLY+=($(compgen -f -- "$current")); fi
 }
-complete -o filenames -F _meshca meshca
+complete -F _meshca meshca
 `;
 }
 
-const wordsOf = ({ commands, flags }: Node): readonly string[] => [
+const wordsOf = ({ commands, choices, flags }: Node): readonly string[] => [
   ...commands.map(({ name }) => name),
+  ...choices,
   ...flags.map(({ name }) => `--${name}`),
 ];
 
@@ -110,7 +116,7 @@ const quoteZsh = (text: string): string =>
   text.replaceAll(/['[\]:\\]/g, (char) => (char === "'" ? "'\\''" : `\\${char}`));
 
 function zsh(nodes: readonly Node[]): string {
-  const cases = nodes.map(({ path, commands, flags, files }) => {
+  const cases = nodes.map(({ path, commands, flags, files, choices }) => {
     if (commands.length > 0) {
       const list = commands.map(({ name, summary }) => `'${name}:${quoteZsh(summary)}'`).join(" ");
       return `    "${path}") local -a words=(${list}); _describe command words ;;`;
@@ -120,22 +126,34 @@ function zsh(nodes: readonly Node[]): string {
         value === null
           ? ""
           : `:${quoteZsh(value)}:${choices !== undefined ? `(${choices.join(" ")})` : file === true ? "_files" : " "}`;
-      return `'${many === true ? "*" : ""}--${name}${value === null ? "" : "="}[${quoteZsh(help)}]${action}'`;
+      // In the form of GNU and in Go's, of which one excludes the other unless it is repeatable.
+      const first = many === true ? "'*'" : `'(-${name} --${name})'`;
+      const equals = value === null ? "" : "=";
+      return `${first}{--${name}${equals},-${name}${equals}}'[${quoteZsh(help)}]${action}'`;
     });
-    return `    "${path}") _arguments ${[...specs, ...(files ? ["'*:file:_files'"] : [])].join(" ")} ;;`;
+    const rest = files
+      ? ["'*:file:_files'"]
+      : choices.length > 0
+        ? [`'1:word:(${choices.join(" ")})'`]
+        : [];
+    return `    "${path}") _arguments ${[...specs, ...rest].join(" ")} ;;`;
   });
   return `#compdef meshca
 # Completion of meshca for zsh: source <(meshca completion zsh)
 _meshca() {
-  local path="" word
-  integer i
+  # "path" is the parameter of the shell's own search.
+  local at="" word
+  integer i depth=0
   for ((i = 2; i < CURRENT; i++)); do
     word="\${words[i]}"
     case " ${paths(nodes).join(" ")} " in
-      *" \${path:+\${path// //}/}$word "*) path="\${path:+$path }$word" ;;
+      *" \${at:+\${at// //}/}$word "*) at="\${at:+$at }$word"; depth=i-1 ;;
     esac
   done
-  case "$path" in
+  # The words of the command are not arguments of its own.
+  shift $depth words
+  (( CURRENT -= depth ))
+  case "$at" in
 ${cases.join("\n")}
   esac
 }
@@ -146,7 +164,7 @@ compdef _meshca meshca
 const quoteFish = (text: string): string => `'${text.replaceAll(/['\\]/g, (char) => `\\${char}`)}'`;
 
 function fish(nodes: readonly Node[]): string {
-  const lines = nodes.flatMap(({ path, commands, flags, files }) => {
+  const lines = nodes.flatMap(({ path, commands, flags, files, choices }) => {
     const when = `-n ${quoteFish(`__meshca_at ${path}`.trim())}`;
     return [
       ...commands.map(
@@ -157,8 +175,9 @@ function fish(nodes: readonly Node[]): string {
           value === null
             ? ""
             : ` -r${choices !== undefined ? ` -f -a ${quoteFish(choices.join(" "))}` : file === true ? " -F" : " -f"}`;
-        return `complete -c meshca ${when} -l ${name}${argument} -d ${quoteFish(help)}`;
+        return `complete -c meshca ${when} -l ${name} -o ${name}${argument} -d ${quoteFish(help)}`;
       }),
+      ...choices.map((word) => `complete -c meshca ${when} -f -a ${word}`),
       ...(files ? [`complete -c meshca ${when} -F`] : []),
     ];
   });
@@ -183,6 +202,7 @@ export const completion: Command = {
   details:
     "bash: source <(meshca completion bash). zsh: source <(meshca completion zsh). fish: meshca completion fish | source.",
   arguments: "<shell>",
+  choices: SHELLS,
   example: "source <(meshca completion bash)",
   async run({ args, program, terminal }) {
     const shell = SHELLS.find((name) => name === args[0]);

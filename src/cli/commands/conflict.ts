@@ -54,6 +54,7 @@ const resolve: Command = {
   details:
     "snapshot is what the replicas knew before the store lost writes, stored is what the store has now.",
   arguments: "<snapshot|stored>",
+  choices: ["snapshot", "stored"],
   flags: [{ ...{ name: "force", value: null }, help: "also if roots are abandoned by it" }],
   example: "meshca conflict resolve snapshot",
   ...{ connects: true, json: true, confirms: true },
