@@ -144,12 +144,17 @@ describe("problemsOf()", () => {
       "The root has expired at 2029: no leaf can be signed; run meshca recover on a machine of the server, which does what meshca tls ca create does",
       "meshca recover",
     ],
-    ["no leader", { leader: null }, "No replica is the leader: the CA is not maintained", null],
+    [
+      "no leader",
+      { leader: null },
+      "No replica is the leader: the CA is not maintained",
+      "meshca doctor",
+    ],
     [
       "a store that is away",
       { details: { store: ["away since 2029"] } },
       "The store is away since 2029",
-      null,
+      "meshca doctor",
     ],
     [
       "lost writes",
@@ -161,10 +166,10 @@ describe("problemsOf()", () => {
       "changes that are stopped",
       { details: { changes: ["not possible: y"] } },
       "The CA cannot be changed: y",
-      null,
+      "meshca doctor",
     ],
-    ["Vault", { details: { provider: ["Vault: z"] } }, "Provider: Vault: z", null],
-    ["a lost audit log", { details: { audit: ["lost 3"] } }, "Audit log: lost 3", null],
+    ["Vault", { details: { provider: ["Vault: z"] } }, "Provider: Vault: z", "meshca doctor"],
+    ["a lost audit log", { details: { audit: ["lost 3"] } }, "Audit log: lost 3", "meshca doctor"],
   ] as const)
     it(`shows ${what}, and the command`, () => {
       const problems = problemsOf({ ...facts, ...change }, NOW, every);

@@ -16,12 +16,11 @@ export function problemsOf(
   has: (command: string) => boolean,
 ): readonly Problem[] {
   const found: Problem[] = [];
-  const add = (level: Problem["level"], text: string, command: string | null) =>
-    found.push({
-      level,
-      text,
-      command: command !== null && has(command) ? `meshca ${command}` : null,
-    });
+  const add = (level: Problem["level"], text: string, command: string | null) => {
+    // Where no command mends it, doctor explains what does.
+    const best = [command, "doctor"].find((one) => one !== null && has(one)) ?? null;
+    found.push({ level, text, command: best === null ? null : `meshca ${best}` });
+  };
   const { reason, details } = facts;
   if (reason !== null)
     add("stopped", `Leaves cannot be signed: ${reason}`, commandFor(reason, has));
