@@ -11,6 +11,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
+import type { Report } from "../../src/cli/doctor/types.ts";
 import { startServer } from "../fixtures/process.ts";
 import { selfSigned } from "../tls/harness.ts";
 import { meshca, meshcaOnTerminal, plain } from "./run.ts";
@@ -43,6 +44,21 @@ const LEAF = {
 
 /** The body of each route, as JSON unless it is a text. */
 const BODIES: Readonly<Record<string, unknown>> = {
+  "GET /healthz": "ok\n",
+  "GET /v1/status/diagnosis": {
+    ...{ Version: EVIL, Time: "2020-01-01T00:00:00Z", Loopback: true, State: null },
+    Store: { Value: null, Error: EVIL },
+    LastBackup: { Value: null, Error: EVIL },
+    Provider: { Value: null, Error: EVIL },
+    ACL: {
+      Mode: EVIL,
+      Tokens: {
+        ...{ AnonymousRights: [EVIL], InitialManagement: EVIL, Management: [EVIL] },
+        ...{ Unlimited: 1, Total: 1 },
+      },
+    },
+    Files: [{ Path: EVIL, Setting: EVIL, Kind: "secret", Mode: "0777", FreeBytes: null }],
+  },
   "GET /readyz": `Cannot sign: ${EVIL.replaceAll(/[\r\n]/g, "")}\nalarm: ${EVIL}\nroot_expires: never\n`,
   "GET /v1/connect/ca/roots": { ActiveRootID: EVIL, TrustDomain: EVIL, Roots: [ROOT] },
   "GET /v1/status/leader": EVIL,
@@ -57,6 +73,9 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "PUT /v1/connect/ca/sign": LEAF,
 };
 
+/** Routes that answer text. */
+const TEXTS = ["/readyz", "/healthz"];
+
 describe("a server that sends what it should not", () => {
   let server: Server;
   let folder: string;
@@ -68,11 +87,11 @@ describe("a server that sends what it should not", () => {
       const path = new URL(request.url ?? "", "http://localhost").pathname;
       const body = bodies[`${request.method} ${path}`];
       response.writeHead(body === undefined ? 500 : path === "/readyz" ? 503 : 200, {
-        "Content-Type": path === "/readyz" ? "text/plain" : "application/json",
+        "Content-Type": TEXTS.includes(path) ? "text/plain" : "application/json",
         "Content-Disposition": 'attachment; filename=".profile"',
         "X-Meshca-Abandoned-Roots": "a\u009b31m",
       });
-      response.end(path === "/readyz" ? body : JSON.stringify(body ?? EVIL));
+      response.end(TEXTS.includes(path) ? body : JSON.stringify(body ?? EVIL));
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
@@ -93,6 +112,7 @@ describe("a server that sends what it should not", () => {
     ...["status", "roots", "roots --pem", "rotate --yes", "deny list", "deny add -serial 1 --yes"],
     ...["kek status", "conflict show", "connect ca get-config", "connect ca set-config"],
     ...["deny remove x --yes", "kek rewrap", "recover --yes", "sign --key-out k.pem"],
+    "doctor --all",
   ])
     it(`${command} writes nothing that a terminal acts on`, OPTIONS, async () => {
       const args = command.split(" ");
@@ -103,6 +123,38 @@ describe("a server that sends what it should not", () => {
       const json = await meshcaOnTerminal([...args, "--json"], environment, { cwd: folder });
       assertSafe(plain(json.screen));
     });
+
+  it("doctor puts no word of a server into a command unquoted", OPTIONS, async () => {
+    const word = "/x; touch y $(touch z)";
+    bodies["GET /v1/status/diagnosis"] = {
+      ...(BODIES["GET /v1/status/diagnosis"] as object),
+      Provider: {
+        Value: {
+          Token: { Renewable: true, ExpirationTime: null, Failure: null, Replaced: false },
+          ...{ MissingPermissions: [], UnreadMounts: [] },
+          LowLimits: [{ Path: word, Field: "x", LimitSeconds: 1, NeededSeconds: 2 }],
+        },
+        Error: null,
+      },
+      ACL: {
+        Mode: "deny",
+        Tokens: {
+          ...{ AnonymousRights: [], InitialManagement: word, Management: [] },
+          ...{ Unlimited: 0, Total: 1 },
+        },
+      },
+      Files: [
+        { Path: word, Setting: "x", Kind: "secret", Mode: "0777", FreeBytes: null },
+        { Path: word, Setting: "x", Kind: "folder", Mode: "0777", FreeBytes: 1 },
+      ],
+    };
+    const { stdout } = await run("doctor", "--json");
+    const { results } = JSON.parse(stdout) as Report;
+    const fixes = results.flatMap(({ findings }) => findings.map(({ fix }) => fix));
+    const naming = fixes.filter((fix) => fix.includes("touch"));
+    assert.equal(naming.length, 5, naming.join("\n"));
+    for (const fix of naming) assert.ok(fix.includes(`'${word}'`), fix);
+  });
 
   it("a cell of a table is one line", OPTIONS, async () => {
     const { stdout } = await run("roots");

@@ -176,8 +176,8 @@ export const CHANGES: readonly Mutant[] = [
   ),
   ...guardsOf("src/core/ca/root-removal.ts", [
     "looks that confirm the end of a root",
-    "time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)",
-    "time.now > pruneAt(root, policy)",
+    "time.confirmed(confirmMs(root, policy)) > removableAt(root, policy)",
+    "time.now > removableAt(root, policy)",
     "core/ca/clocks",
   ]),
   ...guardsOf("src/core/ca/config-fields.ts", [

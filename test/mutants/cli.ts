@@ -30,6 +30,33 @@ export const CLI: readonly Mutant[] = [
     "[...row]",
     HOSTILE,
   ]),
+  ...guardsOf("src/cli/doctor/provider-checks.ts", [
+    "a word of a server in a command of doctor",
+    "quoted(Path)",
+    "Path",
+    HOSTILE,
+  ]),
+  ...guardsOf("src/cli/doctor/access-checks.ts", [
+    "a word of a server in another command of doctor",
+    "quoted(InitialManagement)",
+    "InitialManagement",
+    HOSTILE,
+  ]),
+  ...guardsOf(
+    "src/cli/doctor/look.ts",
+    [
+      "a token to a server that is not known yet",
+      "new Connection({ ...options, token: null }, warn)",
+      "new Connection(options, warn)",
+      "cli/doctor-life",
+    ],
+    [
+      "a server that is not one of meshca",
+      'if (contact.reached !== "answered") return',
+      'if (contact.reached === "network") return',
+      "cli/doctor-life",
+    ],
+  ),
   ...guardsOf("src/cli/files.ts", [
     "a key file of others",
     "(statSync(path).mode & 0o077) === 0",

@@ -3,6 +3,7 @@
  * @module
  */
 import { isLoopback } from "../../net/server-address.ts";
+import { quoted } from "../files.ts";
 import type { Facts } from "./look.ts";
 import type { Diagnosis } from "./schema.ts";
 import { type CheckId, type Finding, found, type Result, skipped, unchecked } from "./types.ts";
@@ -78,7 +79,7 @@ function managementToken(id: CheckId, { InitialManagement }: Tokens): Result {
             severity: "warning",
             what: `The initial management token of the settings is valid (accessor ${InitialManagement})`,
             why: "It may do everything, never expires, and is in the settings of every replica",
-            fix: `Make a token for each operator; remove MESHCA_INITIAL_MANAGEMENT_TOKEN from each replica and restart; then meshca acl token delete -id ${InitialManagement}`,
+            fix: `Make a token for each operator; remove MESHCA_INITIAL_MANAGEMENT_TOKEN from each replica and restart; then meshca acl token delete -id ${quoted(InitialManagement)}`,
           },
         ];
   return found(id, "none in the settings", findings);

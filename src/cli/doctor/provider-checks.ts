@@ -2,6 +2,7 @@
  * Checks of the CA's provider: whether Vault answers, its token, permissions and limits.
  * @module
  */
+import { quoted } from "../files.ts";
 import { spanText } from "../table.ts";
 import { linesOf } from "./ca-checks.ts";
 import type { Facts } from "./look.ts";
@@ -112,7 +113,7 @@ function lifetimes(id: CheckId, { LowLimits, UnreadMounts }: Examined): Result {
     severity: "warning",
     what: `The mount ${JSON.stringify(Path)} of Vault allows ${spanText(LimitSeconds * 1000)}, and ${Field} is ${spanText(NeededSeconds * 1000)}`,
     why: "Vault cuts what it signs: certificates live shorter than configured",
-    fix: `vault secrets tune -max-lease-ttl=${NeededSeconds}s ${Path}`,
+    fix: `vault secrets tune -max-lease-ttl=${NeededSeconds}s ${quoted(Path)}`,
   }));
   if (findings.length === 0 && UnreadMounts.length > 0)
     return unchecked(

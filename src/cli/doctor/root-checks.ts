@@ -33,12 +33,12 @@ export function rootExpiry(facts: Facts): Result {
     fix: remedyOf(facts, "the root") ?? (/ left$/.test(what) ? "meshca rotate" : "meshca recover"),
   });
   // An expired root leaves the listing.
-  const expires = details?.root_expires?.[0];
+  const expires = new Date(details?.root_expires?.[0] ?? Number.NaN);
   if (active === undefined)
     return found(id, "the active root is not in the listing", [
       finding(
         "critical",
-        `The active root ${ActiveRootID} has left the list of trusted roots${expires === undefined ? "" : `: ${lifeText(new Date(expires), now)}`}`,
+        `The active root ${ActiveRootID} has left the list of trusted roots${Number.isNaN(expires.getTime()) ? "" : `: ${lifeText(expires, now)}`}`,
       ),
     ]);
   const notAfter = new Date(active.NotAfter);

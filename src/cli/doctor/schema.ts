@@ -5,6 +5,8 @@
  */
 import * as v from "valibot";
 
+const instant = v.pipe(v.string(), v.isoTimestamp());
+
 const lookedAt = <T extends v.GenericSchema>(value: T) =>
   v.object({ Value: v.nullable(value), Error: v.nullable(v.string()) });
 
@@ -28,7 +30,7 @@ const Store = v.object({
 const Provider = v.object({
   Token: v.object({
     Renewable: v.boolean(),
-    ExpirationTime: v.nullable(v.string()),
+    ExpirationTime: v.nullable(instant),
     Failure: v.nullable(v.string()),
     Replaced: v.boolean(),
   }),
@@ -56,11 +58,11 @@ const Provider = v.object({
 
 export const Diagnosis = v.object({
   Version: v.string(),
-  Time: v.pipe(v.string(), v.isoTimestamp()),
+  Time: instant,
   Loopback: v.boolean(),
   Store: lookedAt(Store),
   State: v.nullable(v.object({ Index: v.number(), ActiveRootID: v.string() })),
-  LastBackup: lookedAt(v.object({ Time: v.string(), Index: v.number(), ActiveRootID: v.string() })),
+  LastBackup: lookedAt(v.object({ Time: instant, Index: v.number(), ActiveRootID: v.string() })),
   Provider: lookedAt(Provider),
   ACL: v.object({
     Mode: v.string(),

@@ -2,6 +2,7 @@
  * Checks of the store: whether it answers, and the settings on which its promises depend.
  * @module
  */
+import { quoted } from "../files.ts";
 import { linesOf } from "./ca-checks.ts";
 import type { Facts } from "./look.ts";
 import type { Diagnosis } from "./schema.ts";
@@ -176,7 +177,7 @@ function disk({ diagnosis }: Facts): Result {
       severity: least.FreeBytes < NO_SPACE ? "critical" : "warning",
       what: `The file system of the data folder is nearly full: ${text}`,
       why: "On a full disk no change is written, and the last-seen state grows old",
-      fix: `Free space: du -xh ${JSON.stringify(least.Path)}`,
+      fix: `Free space: du -xh ${quoted(least.Path)}`,
     },
   ]);
 }
