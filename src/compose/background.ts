@@ -42,6 +42,9 @@ export class BackgroundTasks {
     await Promise.all([
       this.#repeat("run CA maintenance", () => this.#maintain()),
       this.#repeat("follow the CA state in the store", () => this.#follow()),
+      ...(ca.isSecondary
+        ? [this.#repeat("follow the primary datacenter", () => this.#followPrimary())]
+        : []),
       this.#repeat("send heartbeat", async () => {
         await ca.heartbeat();
         return heartbeatMs;
@@ -99,6 +102,11 @@ export class BackgroundTasks {
     const before = ca.snapshot;
     await ca.follow(this.#signal);
     return ca.snapshot === before ? MIN_PAUSE_MS : 0;
+  }
+
+  async #followPrimary(): Promise<number> {
+    const waited = await this.#service.ca.followPrimary(this.#signal);
+    return waited ? MIN_PAUSE_MS : RETRY_MS;
   }
 
   #accessTasks(access: AccessControl): Promise<void>[] {

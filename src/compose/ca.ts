@@ -13,6 +13,7 @@ import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
+import type { PrimaryDatacenter } from "../core/ports/primary.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
@@ -56,6 +57,8 @@ export interface Storage {
 }
 
 interface ServiceParts {
+  /** The primary datacenter; null if this is the primary one. */
+  readonly primary: PrimaryDatacenter | null;
   readonly settings: Settings;
   readonly platform: Platform;
   readonly providers: ProviderTypes;
@@ -143,6 +146,7 @@ async function openAudit(
 
 function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAuthority {
   const { settings, platform, providers, policy, storage, self, memory, metrics } = parts;
+  const { primary } = parts;
   const { clock, random, log } = platform;
   const { bootstrap, tls } = settings;
   const { store, leases, replicas, looks } = storage.ports;
@@ -164,6 +168,8 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
     self,
     lastSeen: storage.lastSeen.ca,
     datacenter: settings.datacenter,
+    hasDatacenters: settings.primaryDatacenter !== null,
+    primary,
     ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
     reservedNames: (addresses) => reservedNames(settings, addresses),
     bootstrap: {
@@ -266,7 +272,8 @@ export async function createFirstState(
   create: (isLast: boolean) => Promise<unknown> = () => ca.tick(),
 ): Promise<void> {
   const until = clock.now().getTime() + START_MS;
-  const isLast = () => clock.now().getTime() >= until;
+  // A secondary datacenter says why it waits for the primary one, and joins in the background.
+  const isLast = () => ca.isSecondary || clock.now().getTime() >= until;
   for (;;) {
     await create(isLast()).catch((error: unknown) => {
       // Another replica holds the lease or took it over, or the provider does not answer: retry.

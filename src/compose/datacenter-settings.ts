@@ -4,6 +4,7 @@
  */
 import { MutableSource } from "../client/source.ts";
 import type { DatacenterSettings } from "../config/datacenters.ts";
+import type { DatacenterRole } from "../store/state-document.ts";
 
 export class LiveDatacenterSettings {
   readonly #source = new MutableSource<DatacenterSettings>();
@@ -26,4 +27,18 @@ export class LiveDatacenterSettings {
   subscribe(listener: () => void): () => void {
     return this.#source.subscribe(listener);
   }
+}
+
+type Own = Pick<DatacenterSettings, "primary" | "primaryDatacenter"> & {
+  readonly datacenter: string;
+};
+
+/** The datacenter that stored keys are bound to; null in a deployment of one. */
+export function boundDatacenter({ primaryDatacenter, datacenter }: Own): string | null {
+  return primaryDatacenter === null ? null : datacenter;
+}
+
+/** The datacenter whose states are read; another one's are refused, also in a deployment of one. */
+export function datacenterRole({ primary, datacenter }: Own): DatacenterRole {
+  return { name: datacenter, isSecondary: primary !== null };
 }

@@ -33,7 +33,7 @@ import {
   type Service,
   type Storage,
 } from "./ca.ts";
-import { LiveDatacenterSettings } from "./datacenter-settings.ts";
+import { boundDatacenter, datacenterRole, LiveDatacenterSettings } from "./datacenter-settings.ts";
 import { fileDifferences } from "./file-differences.ts";
 import {
   type Keks,
@@ -45,6 +45,7 @@ import {
 import { agentPathText, LocalAgent, servesAgentRoutes } from "./local-agent.ts";
 import { ConfiguredDatacenters } from "./other-datacenters.ts";
 import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
+import { PrimaryServers } from "./primary.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
 /**
@@ -93,8 +94,11 @@ export async function composeOver(
     address: ownAddress(settings, platform.process?.addresses()),
   };
   const keks = await readKekText(settings, platform);
-  const sealer = createSealer(await readKeks(keks.text, kekSource(settings)));
-  const codec = createCodec(sealer);
+  const sealer = createSealer(
+    await readKeks(keks.text, kekSource(settings)),
+    boundDatacenter(settings),
+  );
+  const codec = createCodec(sealer, datacenterRole(settings));
   const ports = backend.open(codec, `${self.address} ${self.id}`);
   const storage = {
     ports,
@@ -116,6 +120,16 @@ export async function composeOver(
     countForwarded: (...forwarded) => metrics.forwarded(...forwarded),
     ...{ clock, log: platform.log },
   });
+  const primary =
+    settings.primary === null
+      ? null
+      : new PrimaryServers(settings.primary, {
+          settings: datacenters,
+          openTransport: () => new NodeTransport(),
+          isVerifiedByPlatform: false,
+          snapshot: () => service.ca.snapshot,
+          ...{ clock, random, log: platform.log },
+        });
   const localAgent = servesAgentRoutes(settings)
     ? new LocalAgent({ settings, platform, fetch: (request) => service.app.fetch(request) })
     : null;
@@ -129,13 +143,13 @@ export async function composeOver(
     memory: createCaMemory(random),
     metrics,
     serverCertificate,
-    others,
+    ...{ others, primary },
     compressed: false,
     agent: { agentRoutes: localAgent?.routes ?? [], textOfUnknown: agentPathText },
   });
   return new Meshca({
     ...{ service, policy, settings, platform, providers, keks, backend, localAgent },
-    ...{ datacenters, others },
+    ...{ datacenters, others, primary },
   });
 }
 
@@ -166,6 +180,7 @@ interface MeshcaParts {
   readonly localAgent: LocalAgent | null;
   readonly datacenters: LiveDatacenterSettings;
   readonly others: ConfiguredDatacenters;
+  readonly primary: PrimaryServers | null;
 }
 
 /** A composed CA: start, run, drain and close it in this order. */
@@ -239,6 +254,7 @@ export class Meshca {
     await this.ca.close();
     await service.audit?.close();
     this.#parts.others.close();
+    this.#parts.primary?.close();
     backend.close();
   }
 

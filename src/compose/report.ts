@@ -2,6 +2,7 @@
  * The state of a running CA for an operator: the lines of `/readyz`, and warnings of expiry in the log.
  * @module
  */
+import type { Status } from "../core/ca/api.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import {
   type Expiring,
@@ -66,6 +67,7 @@ export class Report {
       ]),
       ...(certificate === null ? [] : fallbackLines(certificate)),
       ...this.#rotationLine(),
+      ...primaryLines(ca.status),
       ...this.troubles().map(([subject, trouble]): [string, string] => [
         "remedy",
         `${subject}: ${REMEDIES[trouble].text}`,
@@ -158,6 +160,19 @@ export class Report {
     const { ca, serverCertificate } = this.#options;
     return expiringOf(ca.snapshot, serverCertificate());
   }
+}
+
+/** What a secondary datacenter follows, and why it does not. */
+function primaryLines({ primary }: Status): [string, string][] {
+  if (primary === null) return [];
+  const { datacenter, lastContact, index, fault } = primary;
+  const contact =
+    lastContact === null
+      ? "no contact yet"
+      : `last contact ${lastContact.toISOString()}, index ${index ?? "unknown"}`;
+  const reason =
+    fault === null ? "" : `; not followed since ${fault.since.toISOString()}: ${fault.reason}`;
+  return [["primary", `${datacenter}, ${contact}${reason}`]];
 }
 
 function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {

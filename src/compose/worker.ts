@@ -27,8 +27,10 @@ import {
   policyOf,
   type Service,
 } from "./ca.ts";
+import { boundDatacenter, datacenterRole } from "./datacenter-settings.ts";
 import { ConfiguredDatacenters } from "./other-datacenters.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
+import { PrimaryServers } from "./primary.ts";
 
 /** The address of all isolates of a deployment, which are one replica. */
 const ADDRESS = "cloudflare-workers";
@@ -56,6 +58,7 @@ export class Edge {
   readonly #memory: CaMemory;
   readonly #redisMemory: RedisMemory = { checked: false, known: null };
   readonly #others: OtherDatacenters;
+  readonly #primary: PrimaryServers | null;
   #sealer: Sealer | null = null;
   /** The last failure of Redis; null once it answered again. */
   #failure: { readonly at: number; readonly error: StoreError } | null = null;
@@ -73,6 +76,18 @@ export class Edge {
       countForwarded: () => undefined,
       ...{ clock: platform.clock, log: platform.log },
     });
+    this.#primary =
+      settings.primary === null
+        ? null
+        : new PrimaryServers(settings.primary, {
+            ...{
+              settings: { current: settings },
+              isVerifiedByPlatform: true,
+              snapshot: () => null,
+            },
+            openTransport: () => new FetchTransport((request) => fetch(request)),
+            ...{ clock: platform.clock, random: platform.random, log: platform.log },
+          });
   }
 
   /**
@@ -130,9 +145,12 @@ export class Edge {
 
   async #open(): Promise<RequestService> {
     const { clock, random, log } = this.#platform;
-    this.#sealer ??= createSealer(await readKeks(this.#settings.kek ?? "", "MESHCA_KEK"));
+    this.#sealer ??= createSealer(
+      await readKeks(this.#settings.kek ?? "", "MESHCA_KEK"),
+      boundDatacenter(this.#settings),
+    );
     const sealer = this.#sealer;
-    const codec = createCodec(sealer);
+    const codec = createCodec(sealer, datacenterRole(this.#settings));
     const memory = this.#redisMemory;
     const backend = new RequestRedis({ settings: this.#redis, clock, random, log, memory });
     const ports = backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`);
@@ -147,7 +165,7 @@ export class Edge {
       memory: this.#memory,
       metrics: null,
       serverCertificate: () => null,
-      others: this.#others,
+      ...{ others: this.#others, primary: this.#primary },
       compressed: true,
     });
     return { ...service, backend };

@@ -382,6 +382,7 @@ describe("docs/operations.md", () => {
     const status = {
       ...manager.status,
       ...{ clockAlarm: true, stopped: "a reason", notes: ["a note"] },
+      primary: { datacenter: "dc1", lastContact: null, index: null, fault: null },
     };
     const troubled = new Proxy(manager, {
       get(target, name) {

@@ -1,0 +1,157 @@
+/**
+ * The servers of the primary datacenter, as the settings in use have them.
+ * @module
+ */
+import { ClientError } from "../client/errors.ts";
+import { wholeNumber } from "../client/http-values.ts";
+import { readPrimaryListing, readSignedIntermediate } from "../client/primary-listing.ts";
+import { ServerPool } from "../client/server-pool.ts";
+import { ServerTrust } from "../client/server-trust.ts";
+import type { Transport } from "../client/transport.ts";
+import type { DatacenterSettings, PrimarySettings } from "../config/datacenters.ts";
+import { formatDuration } from "../consul/duration.ts";
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import { FormatError, ProviderError } from "../core/errors.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
+import type { PrimaryDatacenter, PrimaryListing } from "../core/ports/primary.ts";
+import type { Certificate } from "../core/x509/certificate.ts";
+
+/** How long the primary holds a blocking query, in milliseconds; it adds up to a sixteenth (Consul). */
+const WAIT_MS = 60_000;
+const READ_MS = 10_000;
+/** A signature may wait for a lease and for Vault. */
+const SIGN_MS = 20_000;
+/** Ten times the largest listing and path of certificates, in octets. */
+const MAX_BYTES = { roots: 1024 * 1024, intermediate: 256 * 1024 };
+
+interface PrimaryOptions {
+  readonly settings: { readonly current: DatacenterSettings };
+  readonly openTransport: () => Transport;
+  /** Whether the platform verifies servers by itself. */
+  readonly isVerifiedByPlatform: boolean;
+  /** The state in use, with whose roots the servers are verified; null without one. */
+  readonly snapshot: () => Snapshot | null;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export class PrimaryServers implements PrimaryDatacenter {
+  readonly #options: PrimaryOptions;
+  #settings: PrimarySettings;
+  #pool: ServerPool;
+
+  /** @param settings of the start @throws {FormatError} if an address or the pin is malformed */
+  constructor(settings: PrimarySettings, options: PrimaryOptions) {
+    this.#options = options;
+    this.#settings = settings;
+    this.#pool = this.#openPool(settings);
+  }
+
+  get name(): string {
+    return this.#current.datacenter;
+  }
+
+  async roots(after: number | null, signal?: AbortSignal): Promise<PrimaryListing> {
+    const query = after === null ? "" : `?index=${after}&wait=${formatDuration(WAIT_MS)}`;
+    return this.#ask((pool) =>
+      pool.request({
+        method: "GET",
+        path: `/v1/connect/ca/roots${query}`,
+        timeoutMs: after === null ? READ_MS : WAIT_MS + WAIT_MS / 16 + READ_MS,
+        maxBytes: MAX_BYTES.roots,
+        blocking: after !== null,
+        signal,
+        read: (response) => {
+          const index = wholeNumber(response.header("x-consul-index"));
+          if (index === null || response.status !== 200)
+            throw new FormatError("the response of the roots has no X-Consul-Index");
+          return readPrimaryListing(response.body, index);
+        },
+      }),
+    );
+  }
+
+  async signIntermediate(csr: string): Promise<readonly Certificate[]> {
+    const { token } = this.#current;
+    return this.#ask((pool) =>
+      pool.request({
+        method: "PUT",
+        path: "/v1/connect/ca/sign-intermediate",
+        headers: {
+          "Content-Type": "application/json",
+          ...(token === null ? {} : { "X-Consul-Token": token }),
+        },
+        body: JSON.stringify({ CSR: csr }),
+        timeoutMs: SIGN_MS,
+        maxBytes: MAX_BYTES.intermediate,
+        read: ({ body }) => readSignedIntermediate(body),
+      }),
+    );
+  }
+
+  /** Ends every request. */
+  close(): void {
+    this.#pool.close();
+  }
+
+  /** The settings in use; those of before if this datacenter is to be the primary one. */
+  get #current(): PrimarySettings {
+    return this.#options.settings.current.primary ?? this.#settings;
+  }
+
+  async #ask<T>(work: (pool: ServerPool) => Promise<T>): Promise<T> {
+    const settings = this.#current;
+    try {
+      if (settings !== this.#settings) {
+        const pool = this.#openPool(settings);
+        this.#pool.close();
+        [this.#settings, this.#pool] = [settings, pool];
+      }
+      const state = this.#options.snapshot()?.state;
+      if (state !== undefined)
+        this.#pool.trustRoots({
+          roots: state.roots.map(({ certificate }) => certificate.der),
+          trustDomain: state.trustDomain,
+        });
+      return await work(this.#pool);
+    } catch (error) {
+      throw asProviderError(error, settings.datacenter);
+    }
+  }
+
+  #openPool({ datacenter, servers, caPem, caPin }: PrimarySettings): ServerPool {
+    const { openTransport, isVerifiedByPlatform, clock, random, log } = this.#options;
+    const trust = new ServerTrust({
+      readCaFile: caPem === null ? null : () => Promise.resolve(caPem),
+      pin: caPin,
+      datacenter,
+      isVerifiedByPlatform,
+    });
+    return new ServerPool({
+      servers: servers.map(({ href }) => href),
+      ...{ trust, transport: openTransport(), clock, random, log },
+    });
+  }
+}
+
+/** A failure of the primary in the words of this CA. */
+function asProviderError(error: unknown, datacenter: string): unknown {
+  if (error instanceof FormatError)
+    return new ProviderError("provider_unavailable", `Datacenter ${datacenter}: ${error.message}`, {
+      cause: error,
+    });
+  if (!(error instanceof ClientError)) return error;
+  const { message, retryAfterMs } = error;
+  const isRefusal = error.code === "refused" || error.code === "rejected";
+  const advice =
+    error.code === "refused"
+      ? '; give the replication token (MESHCA_REPLICATION_TOKEN_FILE) intermediate = "write" there'
+      : "";
+  return new ProviderError(
+    isRefusal ? "provider_rejected" : "provider_unavailable",
+    `Datacenter ${datacenter}: ${message}${advice}`,
+    { cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
+  );
+}

@@ -1,0 +1,129 @@
+/**
+ * Three datacenters as real processes on their runtimes: the others join the primary over TLS with a
+ * token, follow its rotation within seconds, and their leaves verify everywhere by OpenSSL.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { opensslCsr } from "../fakes/ca.ts";
+import { makeDataDir, type ServerProcess } from "../fixtures/process.ts";
+import { until } from "../redis/server.ts";
+import { COMMANDS } from "../runtimes/targets.ts";
+import { ask, call, type Datacenters, startDatacenters } from "./servers.ts";
+
+const OPTIONS = { timeout: 120_000 };
+
+interface Roots {
+  readonly ActiveRootID: string;
+  readonly TrustDomain: string;
+  readonly Roots: readonly {
+    readonly ID: string;
+    readonly RootCert: string;
+    readonly SigningKeyID: string;
+  }[];
+}
+
+const rootsOf = async (server: ServerProcess) =>
+  JSON.parse(await call(server, "GET", "/v1/connect/ca/roots")) as Roots;
+
+describe("datacenters as processes", () => {
+  let all: Datacenters;
+  let folder: string;
+  const dataDirs: string[] = [];
+  before(async () => {
+    all = await startDatacenters();
+    folder = mkdtempSync(join(tmpdir(), "meshca-dc-"));
+  });
+  after(async () => {
+    await all.stop();
+    for (const each of [folder, ...dataDirs]) rmSync(each, { recursive: true, force: true });
+  });
+
+  /** Requires that a leaf of each verifies under each root of each, alone, by openssl. */
+  async function requireMutual(servers: readonly (readonly [ServerProcess, string])[]) {
+    for (const [server, datacenter] of servers) {
+      const { TrustDomain } = await rootsOf(server);
+      const uri = `URI:spiffe://${TrustDomain}/ns/default/dc/${datacenter}/svc/web`;
+      const { csr } = opensslCsr(uri);
+      const { CertPEM } = JSON.parse(await call(server, "PUT", "/v1/connect/ca/sign", csr)) as {
+        CertPEM: string;
+      };
+      const [leaf = "", ...chain] =
+        CertPEM.match(/-----BEGIN[\s\S]*?-----END CERTIFICATE-----\n/g) ?? [];
+      writeFileSync(join(folder, "leaf.pem"), leaf);
+      writeFileSync(join(folder, "chain.pem"), chain.join(""));
+      for (const [publisher] of servers)
+        for (const { RootCert, ID } of (await rootsOf(publisher)).Roots) {
+          writeFileSync(join(folder, "root.pem"), RootCert);
+          const untrusted = chain.length === 0 ? [] : ["-untrusted", "chain.pem"];
+          const files = ["-CAfile", "root.pem", ...untrusted, "leaf.pem"];
+          const verified = execFileSync("openssl", ["verify", "-x509_strict", ...files], {
+            cwd: folder,
+            encoding: "utf8",
+          });
+          assert.match(verified, /: OK\n$/, `${datacenter} under ${ID}`);
+        }
+    }
+  }
+
+  it("join, sign, follow a rotation", OPTIONS, async () => {
+    const denoDir = makeDataDir();
+    dataDirs.push(denoDir);
+    const two = await all.start("dc2", {}, COMMANDS.node());
+    // By the pin of the root in place of a file.
+    const pinned = { MESHCA_PRIMARY_CA_FILE: "", MESHCA_PRIMARY_CA_PIN: all.caPin };
+    const three = await all.start(
+      "dc3",
+      { MESHCA_DATA_DIR: denoDir, ...pinned },
+      COMMANDS.deno(denoDir),
+    );
+    const each = [
+      [all.primary, "dc1"],
+      [two, "dc2"],
+      [three, "dc3"],
+    ] as const;
+    const first = await rootsOf(all.primary);
+    for (const [server, name] of each) {
+      const { TrustDomain, ActiveRootID, Roots } = await rootsOf(server);
+      assert.deepEqual([TrustDomain, ActiveRootID], [first.TrustDomain, first.ActiveRootID], name);
+      const isOwn = Roots[0]?.SigningKeyID !== first.Roots[0]?.SigningKeyID;
+      assert.equal(isOwn, name !== "dc1", name);
+    }
+    await requireMutual(each);
+    const issued = JSON.parse(
+      await call(all.primary, "GET", "/v1/connect/ca/intermediates"),
+    ) as unknown[];
+    assert.equal(issued.length, 2);
+
+    await call(all.primary, "PUT", "/v1/connect/ca/rotate");
+    const { ActiveRootID } = await rootsOf(all.primary);
+    await until(async () =>
+      (await Promise.all([two, three].map(rootsOf))).every(
+        (roots) => roots.ActiveRootID === ActiveRootID,
+      ),
+    );
+    await requireMutual(each);
+
+    const ready = (await ask(two, "GET", "/readyz")).text;
+    assert.match(ready, /^ok\n/);
+    assert.match(ready, /^primary: dc1, last contact \S+, index \d+$/m);
+  });
+
+  it("do not join without the right in the primary, and say what is missing", OPTIONS, async () => {
+    const server = await all.start("dc4", {
+      MESHCA_REPLICATION_TOKEN: "22222222-2222-4333-8444-555555555555",
+    });
+    await until(async () => /ACL not found/.test((await ask(server, "GET", "/readyz")).text));
+    const { status, text } = await ask(server, "GET", "/readyz");
+    assert.equal(status, 503);
+    assert.match(
+      text,
+      /^Cannot sign: CA has not finished initializing: it waits for the primary datacenter dc1: Datacenter dc1: The CA server \S+ refused \(403\): ACL not found; give the replication token \(MESHCA_REPLICATION_TOKEN_FILE\) intermediate = "write" there\n/,
+    );
+    assert.equal((await ask(server, "GET", "/v1/connect/ca/roots")).status, 503);
+  });
+});
