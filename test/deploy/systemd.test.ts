@@ -79,6 +79,16 @@ describe("units of systemd", { skip: noSystemd }, () => {
     });
   }
 
+  it("leave /etc/meshca, which the two have in common, to root", () => {
+    // With ConfigurationDirectory it would belong to the user of the unit that starts first.
+    for (const name of UNITS) {
+      assert.deepEqual(valuesOf(readUnit(name), "ConfigurationDirectory"), [], name);
+      assert.match(readUnit(name), /\/etc\/meshca\//);
+    }
+    const page = readFileSync(join(ROOT, "docs/install.md"), "utf8");
+    assert.match(page, /^install -d -m 755 \/etc\/meshca$/m);
+  });
+
   it("name users that meshca.sysusers makes, with the folders of the units as their home", () => {
     const made = [...readUnit("meshca.sysusers").matchAll(/^u (\S+) .* (\S+)$/gm)];
     assert.deepEqual(
