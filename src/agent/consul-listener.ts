@@ -12,6 +12,7 @@ import type { Connection } from "./connection.ts";
 import { type ConsulAgentApp, consulAgentApp } from "./consul-api/app.ts";
 import { CallerRights, type Rights } from "./consul-api/caller-rights.ts";
 import { AgentRefusal } from "./consul-api/refusal.ts";
+import { InUseError } from "./in-use.ts";
 import { AgentListener, type MountedApp } from "./listener.ts";
 import type { AgentPrometheus } from "./prometheus.ts";
 import { sdsRestRoute } from "./sds/rest.ts";
@@ -91,9 +92,8 @@ export class ConsulListener {
     } catch (error) {
       const code = errorCode(error);
       if (error instanceof ConfigError || code === null) throw error;
-      throw new ConfigError(
-        `Cannot listen on ${this.address}: ${REASONS[code] ?? code}; choose another address with --listen, or port 0 for a free one`,
-      );
+      const text = `Cannot listen on ${this.address}: ${REASONS[code] ?? code}; choose another address with --listen, or port 0 for a free one`;
+      throw code === "EADDRINUSE" ? new InUseError(text) : new ConfigError(text);
     }
     if (!this.#isSocket)
       this.#log.warn(

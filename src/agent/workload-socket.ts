@@ -17,6 +17,7 @@ import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { Admission, MAX_STREAMS } from "./admission.ts";
 import type { AgentMetrics } from "./agent-metrics.ts";
+import { InUseError } from "./in-use.ts";
 import { LineLimit } from "./line-limit.ts";
 import { SECRET_DISCOVERY, serviceOfEncoded, WORKLOAD_API } from "./proto.ts";
 import { Reflection } from "./reflection.ts";
@@ -156,10 +157,12 @@ export class WorkloadSocket {
       });
     } catch (error) {
       const code = errorCode(error) ?? "unknown error";
-      const inUse = "the address is in use; choose another port, or 0 for a free one";
-      throw new ConfigError(
-        `Cannot serve workloads on ${this.uri}: ${code === "EADDRINUSE" ? inUse : code}`,
-      );
+      const subject = `Cannot serve workloads on ${this.uri}`;
+      throw code === "EADDRINUSE"
+        ? new InUseError(
+            `${subject}: the address is in use; choose another port, or 0 for a free one`,
+          )
+        : new ConfigError(`${subject}: ${code}`);
     }
     this.#options.log.warn(
       "A loopback address serves private keys to every local user; use a Unix socket instead",

@@ -2,6 +2,7 @@
  * An error for a shell: one line and an exit code of sysexits.h.
  * @module
  */
+import { InUseError } from "../agent/in-use.ts";
 import { ClientError } from "../client/errors.ts";
 import {
   CaError,
@@ -64,6 +65,8 @@ const CLIENT_EXIT: Readonly<Record<ClientError["code"], number>> = {
 
 export function exitCode(error: unknown): number {
   if (error instanceof Failure) return error.exit;
+  // A kind of ConfigError, but one that may pass.
+  if (error instanceof InUseError) return EXIT.unavailable;
   if (error instanceof ClientError) return CLIENT_EXIT[error.code];
   // Keys that do not decrypt are a fault of the settings.
   if (error instanceof ConfigError || error instanceof SealError) return EXIT.config;

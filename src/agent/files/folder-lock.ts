@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { errorCode } from "../../config/file-errors.ts";
 import { hex } from "../../core/bytes.ts";
 import { ConfigError } from "../../core/errors.ts";
+import { InUseError } from "../in-use.ts";
 
 /** Its name in the folder; the name of a draft has 64 random bits more. */
 const LOCK = "..lock";
@@ -94,8 +95,8 @@ export class FolderLock {
 /** Errors of file systems without sockets, and of paths that are too long for one. */
 const UNSUPPORTED = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENAMETOOLONG", "ENXIO"]);
 
-function inUse(folder: string): ConfigError {
-  return new ConfigError(
+function inUse(folder: string): InUseError {
+  return new InUseError(
     `Credential folder ${JSON.stringify(folder)} is in use by another meshca agent: stop it, or give each agent a folder of its own`,
   );
 }

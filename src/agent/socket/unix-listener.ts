@@ -9,6 +9,7 @@ import { connect, type Server } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { errorCode, fileReason } from "../../config/file-errors.ts";
 import { ConfigError } from "../../core/errors.ts";
+import { InUseError } from "../in-use.ts";
 import { currentAccount } from "../safe-path.ts";
 import { MAX_PATH_BYTES } from "./endpoint.ts";
 import { type FolderRights, prepareFolder } from "./folder.ts";
@@ -135,7 +136,7 @@ async function removeStale(path: string): Promise<void> {
   const code = await probe(path);
   if (code === "ENOENT") return;
   if (code !== "ECONNREFUSED")
-    throw new ConfigError(
+    throw new InUseError(
       `${subject}: it is in use by another process (${code === null ? "it accepts connections" : code}); stop that one, or choose another path`,
     );
   // Only what was probed.
