@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { meshca, meshcaOnTerminal, plain } from "../cli/run.ts";
+import { opensslCsr } from "../fakes/ca.ts";
 import { type AgentProcess, startAgent } from "../fixtures/agent.ts";
 import { startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
@@ -22,6 +23,8 @@ import {
   WITH_ACL,
 } from "../recovery/expired.ts";
 import { until } from "../redis/server.ts";
+
+import { noOwnVault, startVault } from "../vault/server.ts";
 
 const PAGE = join(ROOT, "docs/recovery.md");
 const TLS = { ...WITH_ACL, MESHCA_TLS: "self" };
@@ -39,6 +42,7 @@ export const withoutValues = (text: string): string =>
   text
     .replaceAll(/(?:[0-9a-f]{2}:){19}[0-9a-f]{2}/g, "ID")
     .replaceAll(/sha256:[0-9a-f]{64}/g, "sha256:HEX")
+    .replaceAll(/issuer\/[0-9a-f-]{36}/g, "issuer/UUID")
     .replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, "UUID")
     .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| \+0000 UTC)/g, "TIME")
     .replaceAll(/\d{4}-\d\d-\d\d/g, "DAY")
@@ -152,6 +156,7 @@ export async function outputs(): Promise<ReadonlyMap<string, string>> {
     rmSync(join(folder, "meshca-recovery-root.pem"));
     keep("healthy", await run(["recover", "--yes"], expired));
 
+    if (noOwnVault === false) found.set("vault", await sealedVault(folder));
     found.set("tls-expired", await expiredTls(rotated, folder));
     const other = await startServer({ ...TLS, MESHCA_DATA_DIR: rotated });
     const at = { ...environment, MESHCA_HTTP_ADDR: other.url };
@@ -163,6 +168,43 @@ export async function outputs(): Promise<ReadonlyMap<string, string>> {
     for (const name of [expired, rotated, folder]) rmSync(name, { recursive: true, force: true });
   }
   return found;
+}
+
+/** `meshca recover` if the Vault with the root is sealed, and the root is still valid. */
+async function sealedVault(folder: string): Promise<string> {
+  const vault = await startVault({ kind: "openbao" });
+  const server = await startServer({
+    ...{ ...WITH_ACL, MESHCA_VAULT_ALLOW: new URL(vault.address).host },
+  });
+  const call = (method: string, path: string, body: string) =>
+    fetch(`${server.url}/v1/connect/ca/${path}`, {
+      ...{ method, body, headers: { "X-Consul-Token": TOKEN } },
+    });
+  try {
+    const Config = {
+      ...{ Address: vault.address, Token: vault.token },
+      ...{ RootPKIPath: "connect-root", IntermediatePKIPath: "connect-intermediate" },
+    };
+    // As the CA began in Vault: the root before it is abandoned.
+    const config = { Provider: "vault", Config, ForceWithoutCrossSigning: true };
+    const set = await call("PUT", "configuration", JSON.stringify(config));
+    if (set.status !== 200) throw new Error(await set.text());
+    await vault.seal();
+    const uri = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`;
+    await call("PUT", "sign", opensslCsr(`URI:${uri}`).csr);
+    const environment = { MESHCA_HTTP_ADDR: server.url, MESHCA_HTTP_TOKEN: TOKEN };
+    const ran: string[] = [];
+    for (const flags of ["--yes", "--yes --continue --force-without-cross-signing"]) {
+      const args = ["recover", ...flags.split(" ")];
+      const { stdout, stderr } = await meshca(args, environment, "", undefined, folder);
+      ran.push(`$ meshca recover ${flags}\n${stdout}${stderr}`);
+    }
+    rmSync(join(folder, "meshca-recovery-root.pem"));
+    return ran.join("\n").replaceAll(/127\.0\.0\.1:\d+/g, "127.0.0.1:8500");
+  } finally {
+    await server.stop();
+    await vault.stop();
+  }
 }
 
 /** What commands say of a server whose own certificate is in files and has expired. */

@@ -4,21 +4,29 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
+import { BUILD_MS, noOwnVault } from "../vault/server.ts";
 import { outputs, outputsOnPage, withoutValues } from "./recovery-page.ts";
 
 describe("docs/recovery.md", () => {
   let made: ReadonlyMap<string, string>;
   const page = outputsOnPage();
-  before(async () => {
-    made = await outputs();
-  });
+  // It builds Vault if no test did before.
+  before(
+    async () => {
+      made = await outputs();
+    },
+    { timeout: BUILD_MS },
+  );
 
   it("has every output, and no other", () => {
-    assert.deepEqual(new Set(page.keys()), new Set(made.keys()));
+    const names = [...made.keys(), ...(noOwnVault === false ? [] : ["vault"])];
+    assert.deepEqual(new Set(page.keys()), new Set(names));
   });
 
   for (const [name, text] of page)
-    it(`has the output ${name} as it is printed`, () => {
+    it(`has the output ${name} as it is printed`, {
+      skip: name === "vault" && noOwnVault,
+    }, () => {
       assert.equal(withoutValues(text), withoutValues(made.get(name) ?? ""));
     });
 });

@@ -145,7 +145,7 @@ for (const kind of VAULT_KINDS)
         );
         assert.match(
           first.stderr,
-          /^Root \S+ cannot certify another one now: Vault: .* is sealed; .*; if it stays like that, --force-without-cross-signing does without: .*; the CA was not changed\. The root is in /,
+          /^Root \S+ cannot certify another one now: Vault: .* is sealed; .*; if that cannot be mended, --force-without-cross-signing goes on without a cross-signature, .*; the CA was not changed\. The root is in /,
         );
         const forced = await recover(["--continue", "--force-without-cross-signing"]);
         assert.equal(forced.code, 0, forced.stderr);

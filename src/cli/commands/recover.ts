@@ -268,7 +268,7 @@ function forceAdvice({ message }: Failure, { situation, isForced }: SendOptions)
   const valid = situation.roots.filter(({ state }) => state !== "expired");
   return valid.length === 0
     ? ""
-    : `; if it stays like that, --${FORCE_FLAG.name} does without: services that trust only a root that is abandoned refuse new leaves`;
+    : `; if that cannot be mended, --${FORCE_FLAG.name} goes on without a cross-signature, and services that trust only an abandoned root refuse new leaves`;
 }
 
 const unknownText = (options: SendOptions): string =>
