@@ -46,6 +46,11 @@ export function ipOctets(text: string): Uint8Array<ArrayBuffer> | null {
   return address === null ? null : Uint8Array.from(address.toByteArray());
 }
 
+/** The text of an address for people: of IPv6 the short form (RFC 5952). @param octets 4 or 16 */
+export function shortIp(octets: Uint8Array): string {
+  return ipaddr.fromByteArray([...octets]).toString();
+}
+
 /**
  * The first 64 bits of an IPv6 address, which one host has to itself (RFC 4291 §2.5.1), as four groups
  * in hexadecimal; null for any other text.

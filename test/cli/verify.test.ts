@@ -287,7 +287,7 @@ describe("meshca verify and inspect", () => {
         /: certificate request\n {2}names: {2}none\n {2}key: +ec 256\n/,
       );
       const key = meshca(folder, "inspect", "web.key");
-      assert.match(key.stdout, /^web\.key: private key\n {2}form: PRIVATE KEY\n/);
+      assert.match(key.stdout, /^web\.key: private key\n {2}form: +PRIVATE KEY\n/);
       const listed = JSON.parse(meshca(folder, "inspect", roots, "-json").stdout) as {
         kind: string;
         problems: string[];

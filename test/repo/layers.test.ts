@@ -214,6 +214,7 @@ const RULES: readonly Rule[] = [
     packages: [
       "commander",
       "node:child_process",
+      "node:crypto",
       "node:fs",
       "node:http",
       "node:https",

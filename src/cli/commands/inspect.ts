@@ -4,6 +4,7 @@
  * @module
  */
 
+import { equal } from "../../core/bytes.ts";
 import type { Certificate } from "../../core/x509/certificate.ts";
 import { keyIdsOf } from "../../core/x509/keys.ts";
 import { caFaults } from "../../core/x509/usable-ca.ts";
@@ -33,23 +34,24 @@ export const inspect: Command = {
   ...{ json: true, files: true },
   async run({ args: [target = ""], print, terminal }) {
     const now = processClock.now();
-    const explained = (await readTarget(target, terminal)).map((one) => explainOne(one, now));
+    const found = await readTarget(target, terminal);
+    const explained = found.map((one) => explainOne(one, found, now));
     print(explained, (all) => all.map((one) => blockOf(one, terminal)).join("\n"));
     return explained.some(({ problems }) => problems.length > 0) ? EXIT.data : 0;
   },
 };
 
-function explainOne(found: Found, now: Date): Explained {
+/** @param all what was found, among which a key has its certificate */
+function explainOne(found: Found, all: readonly Found[], now: Date): Explained {
   const { where } = found;
   if (found.kind === "unreadable")
-    return { where, kind: "unknown", fields: {}, problems: [`It ${found.reason}`] };
-  if (found.kind === "key")
     return {
       where,
-      kind: "private key",
-      fields: { form: found.label, key: "not shown" },
-      problems: [],
+      kind: found.fields === undefined ? "unknown" : "certificate",
+      fields: found.fields ?? {},
+      problems: [`It ${found.reason}`],
     };
+  if (found.kind === "key") return explainKey(found, all);
   if (found.kind === "request") {
     const { request, isProven } = found;
     const { uri, dnsNames, ipAddresses, key } = request;
@@ -66,6 +68,31 @@ function explainOne(found: Found, now: Date): Explained {
     };
   }
   return explainCertificate(found.certificate, where, now);
+}
+
+function explainKey(
+  { where, label, spki }: Found & { readonly kind: "key" },
+  all: readonly Found[],
+): Explained {
+  const keys = all.flatMap((one) => {
+    if (one.kind === "certificate") return [{ where: one.where, spki: one.certificate.key.spki }];
+    return one.kind === "request" ? [{ where: one.where, spki: one.request.key.spki }] : [];
+  });
+  const own = spki === null ? undefined : keys.find((one) => equal(one.spki, spki));
+  return {
+    where,
+    kind: "private key",
+    fields: {
+      form: label,
+      key: "not shown",
+      ...(spki === null ? {} : { "key id": keyIdsOf(spki)[0] ?? "" }),
+      ...(own === undefined ? {} : { of: own.where }),
+    },
+    problems:
+      spki !== null && own === undefined && keys.length > 0
+        ? ["It is not the key of a certificate or request here"]
+        : [],
+  };
 }
 
 function explainCertificate(certificate: Certificate, where: string, now: Date): Explained {

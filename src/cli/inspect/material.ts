@@ -5,8 +5,9 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
+import type { Bytes } from "../../core/bytes.ts";
 import { FormatError } from "../../core/errors.ts";
-import { readPem } from "../../core/pem.ts";
+import { readPem, writePem } from "../../core/pem.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { type CertificateRequest, readCsrDer, verifyProof } from "../../core/x509/csr.ts";
 import { isLoopback } from "../../net/server-address.ts";
@@ -16,6 +17,7 @@ import { exchange, peerOf } from "../connection/exchange.ts";
 import { readInput } from "../files.ts";
 import { EXIT, Failure, usage } from "../output.ts";
 import type { Terminal } from "../terminal.ts";
+import { foreignFields, publicKeyOf } from "./foreign.ts";
 
 /** Octets of a file or response: ten times the largest roots listing. */
 const MAX_BYTES = 1024 * 1024;
@@ -33,8 +35,20 @@ export type Found =
       /** Whether its signature is that of its key. */
       readonly isProven: boolean;
     }
-  | { readonly kind: "key"; readonly where: string; readonly label: string }
-  | { readonly kind: "unreadable"; readonly where: string; readonly reason: string };
+  | {
+      readonly kind: "key";
+      readonly where: string;
+      readonly label: string;
+      /** Of its public key; null if it cannot be read, as that of an encrypted key. */
+      readonly spki: Bytes | null;
+    }
+  | {
+      readonly kind: "unreadable";
+      readonly where: string;
+      readonly reason: string;
+      /** What is known of it nevertheless. */
+      readonly fields?: Readonly<Record<string, string>>;
+    };
 
 /**
  * Reads a target: a path, `-` for the standard input, a folder, `http://`, `https://`, or `HOST:PORT`,
@@ -235,18 +249,24 @@ async function readText(text: string, where: string): Promise<readonly Found[]> 
     if (!(error instanceof FormatError)) throw error;
     return [{ kind: "unreadable", where, reason: `is not PEM: ${error.message}` }];
   }
-  if (blocks.length === 0)
-    return [{ kind: "unreadable", where, reason: "has no certificate, request or key in PEM" }];
+  if (blocks.length === 0) return [{ kind: "unreadable", where, reason: noPem(text) }];
   return Promise.all(
     blocks.map(async ({ label, bytes }, i): Promise<Found> => {
       const place = blocks.length === 1 ? where : `${where}, block ${i + 1}`;
       if (label === "CERTIFICATE") return certificateIn(bytes, place);
       if (/CERTIFICATE REQUEST$/.test(label)) return requestIn(bytes, place);
-      if (/PRIVATE KEY$/.test(label)) return { kind: "key", where: place, label };
+      if (/PRIVATE KEY$/.test(label))
+        return { kind: "key", where: place, label, spki: publicKeyOf(writePem(label, bytes)) };
       return { kind: "unreadable", where: place, reason: `is ${label}, which is not explained` };
     }),
   );
 }
+
+/** Octets that are not text were replaced when the file was read. */
+const noPem = (text: string): string =>
+  /[\0\ufffd]/.test(text)
+    ? "is not text: of DER, openssl x509 -inform der makes PEM, and of PKCS #12 openssl pkcs12 -nodes"
+    : "has no certificate, request or key in PEM";
 
 function certificateIn(der: Uint8Array, where: string): Found {
   try {
@@ -256,7 +276,8 @@ function certificateIn(der: Uint8Array, where: string): Found {
     return {
       kind: "unreadable",
       where,
-      reason: `is a certificate that cannot be read: ${error.message}`,
+      reason: `is a certificate that a mesh cannot use: ${error.message}`,
+      fields: foreignFields(der),
     };
   }
 }

@@ -7,8 +7,8 @@ import { timeFault } from "../../client/spiffe/verify-peer.ts";
 import { type Bytes, equal, hex } from "../../core/bytes.ts";
 import { readOrNull } from "../../core/errors.ts";
 import { type Certificate, inForce } from "../../core/x509/certificate.ts";
-import { ipText } from "../../core/x509/leaf.ts";
 import { nameText } from "../../core/x509/names.ts";
+import { shortIp } from "../../net/ip.ts";
 
 /** A Name in quotes; control characters are escaped. */
 export function subjectText(name: Bytes): string {
@@ -22,7 +22,7 @@ export function namesOf({
   dnsNames,
   ipAddresses,
 }: Pick<Certificate, "uris" | "dnsNames" | "ipAddresses">): string[] {
-  return [...uris, ...dnsNames, ...ipAddresses.map(ipText)];
+  return [...uris, ...dnsNames, ...ipAddresses.map(shortIp)];
 }
 
 /** What a certificate is in a mesh. */

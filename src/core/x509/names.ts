@@ -195,7 +195,11 @@ export function comparableParts(name: Bytes): string[] {
 
 /** Short names of attributes (RFC 4514 §3 and OpenSSL's), by the octets of their identifiers in hex. */
 const SHORT_NAMES: Readonly<Record<string, string>> = {
+  "0992268993f22c640101": "UID",
+  "0992268993f22c640119": "DC",
+  "2a864886f70d010901": "emailAddress",
   "550403": "CN",
+  "550404": "SN",
   "550405": "serialNumber",
   "550406": "C",
   "550407": "L",
@@ -203,7 +207,9 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   "550409": "street",
   "55040a": "O",
   "55040b": "OU",
+  "55040c": "title",
   "550411": "postalCode",
+  "55042a": "GN",
 };
 
 /** A Name for people, in the order in which it is encoded: `CN=root, O=Example`. @throws {DerError} */
