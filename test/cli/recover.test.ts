@@ -22,6 +22,7 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { createServer as createTls } from "node:tls";
 import { opensslCsr } from "../fakes/ca.ts";
+import { AGENT_COMMANDS } from "../fixtures/agent.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";
 import { copyOf, makeExpiredFolder, TOKEN, WITH_ACL } from "../recovery/expired.ts";
@@ -142,6 +143,21 @@ describe("meshca recover", () => {
       await sign();
     },
   );
+
+  for (const runtime of ["node", "deno"] as const)
+    it(`does the same on ${runtime}`, OPTIONS, async () => {
+      const ran = await meshca(
+        ["recover", "--yes"],
+        environment,
+        "",
+        AGENT_COMMANDS[runtime],
+        folder,
+      );
+      assert.deepEqual([ran.code, ran.stderr], [0, ""]);
+      assert.match(ran.stdout, new RegExp(`${STEP_2()}${DONE}$`));
+      assert.deepEqual(readdirSync(folder), [CERT]);
+      assert.equal(await activeRoot(), idOf(path(CERT)));
+    });
 
   it("prints JSON, and the steps on stderr", OPTIONS, async () => {
     const { code, stdout, stderr } = await recover(["--yes", "--json", "-days=30", "-keep-key"]);
