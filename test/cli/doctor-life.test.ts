@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -158,6 +158,43 @@ describe("meshca doctor and a CA in which everything has expired", () => {
       await server.stop();
       rmSync(dataDir, { recursive: true, force: true });
     }
+  });
+});
+
+describe("meshca doctor and RootAutoRotate", () => {
+  it("root.expiry: a root that an operator made is not rotated by itself", OPTIONS, async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshca-doctor-"));
+    const server = await startServer({});
+    const environment = { MESHCA_HTTP_ADDR: server.url };
+    const run = async (...args: readonly string[]) => {
+      const ran = await meshca(args, environment, "", [process.execPath], folder);
+      assert.equal(ran.code, 0, ran.stderr);
+    };
+    const configure = async (config: object) => {
+      writeFileSync(
+        join(folder, "config.json"),
+        JSON.stringify({ Provider: "consul", Config: config }),
+      );
+      await run("connect", "ca", "set-config", "-config-file", "config.json");
+    };
+    await configure({ RootAutoRotate: 0.8 });
+    assert.equal((await doctor(environment)).of("root.expiry").outcome, "ok");
+    await run("tls", "ca", "create", "-trust-domain", server.trustDomain, "-days", "365");
+    const read = (end: string) =>
+      readFileSync(
+        join(folder, readdirSync(folder).find((name) => name.endsWith(end)) ?? ""),
+        "utf8",
+      );
+    await configure({
+      RootAutoRotate: 0.8,
+      RootCert: read("-ca.pem"),
+      PrivateKey: read("-ca-key.pem"),
+    });
+    const { severity, what } = (await doctor(environment)).finding("root.expiry");
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+    assert.equal(severity, "warning");
+    assert.match(what, /^RootAutoRotate does not rotate the root: not at \S+Z: /);
   });
 });
 

@@ -9,6 +9,9 @@ const DAY_MS = 86_400_000;
 /** The first day of the server's own warnings (core/ca/expiry.ts). */
 const WARNING_MS = 30 * DAY_MS;
 
+/** It explains what mends a problem that no command does. */
+const DOCTOR = "doctor";
+
 /** @param has whether this program has a command */
 export function problemsOf(
   facts: Omit<StatusFacts, "problems">,
@@ -16,11 +19,12 @@ export function problemsOf(
   has: (command: string) => boolean,
 ): readonly Problem[] {
   const found: Problem[] = [];
-  const add = (level: Problem["level"], text: string, command: string | null) => {
-    // Where no command mends it, doctor explains what does.
-    const best = [command, "doctor"].find((one) => one !== null && has(one)) ?? null;
-    found.push({ level, text, command: best === null ? null : `meshca ${best}` });
-  };
+  const add = (level: Problem["level"], text: string, command: string | null) =>
+    found.push({
+      level,
+      text,
+      command: command !== null && has(command) ? `meshca ${command}` : null,
+    });
   const { reason, details } = facts;
   if (reason !== null)
     add("stopped", `Leaves cannot be signed: ${reason}`, commandFor(reason, has));
@@ -40,7 +44,7 @@ export function problemsOf(
       );
   }
   if (facts.trustDomain !== null && facts.leader === null)
-    add("warning", "No replica is the leader: the CA is not maintained", null);
+    add("warning", "No replica is the leader: the CA is not maintained", DOCTOR);
   addDetails(details ?? {}, add);
   return found;
 }
@@ -50,16 +54,17 @@ function addDetails(
   add: (level: Problem["level"], text: string, command: string | null) => void,
 ): void {
   const all = (name: string) => details[name] ?? [];
-  for (const text of all("store")) if (text !== "ok") add("warning", `The store is ${text}`, null);
+  for (const text of all("store"))
+    if (text !== "ok") add("warning", `The store is ${text}`, DOCTOR);
   for (const text of all("changes"))
     if (text !== "possible")
-      add("warning", `The CA cannot be changed: ${text.replace(/^not possible: /, "")}`, null);
-  for (const text of all("alarm")) add("warning", sentence(text), null);
+      add("warning", `The CA cannot be changed: ${text.replace(/^not possible: /, "")}`, DOCTOR);
+  for (const text of all("alarm")) add("warning", sentence(text), DOCTOR);
   for (const text of all("conflict")) add("warning", sentence(text), "conflict show");
   for (const text of all("access_control"))
     add("warning", `Access control: ${text}`, "conflict show");
-  for (const text of all("provider")) add("warning", `Provider: ${text}`, null);
-  for (const text of all("audit")) if (text !== "ok") add("warning", `Audit log: ${text}`, null);
+  for (const text of all("provider")) add("warning", `Provider: ${text}`, DOCTOR);
+  for (const text of all("audit")) if (text !== "ok") add("warning", `Audit log: ${text}`, DOCTOR);
   for (const text of all("tls")) add("warning", `TLS: ${text}`, null);
   for (const text of all("remedy"))
     add("warning", sentence(text), /\bmeshca (recover|rotate)\b/.exec(text)?.[1] ?? null);
@@ -69,7 +74,7 @@ function addDetails(
 function commandFor(reason: string, has: (command: string) => boolean): string | null {
   if (/\bexpired\b/.test(reason)) return has("recover") ? "recover" : "rotate";
   if (/access control cannot be loaded/.test(reason)) return "conflict show";
-  return null;
+  return DOCTOR;
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
