@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { NotReadyError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type { PrimaryListing } from "../../src/core/ports/primary.ts";
@@ -37,7 +38,7 @@ async function requireMutual({ one, two }: Pair): Promise<void> {
     assert.equal(new Set(chain.map(({ id }) => id)).size, chain.length, "a duplicate in the chain");
     for (const publisher of [one, two])
       for (const { certificate, abandoned } of publisher.manager.require().state.roots) {
-        if (abandoned) continue;
+        if (abandoned || certificate.notAfter <= ca.clock.now()) continue;
         const path = await findPath(leaf, chain, certificate, ca.clock.now());
         assert.ok(path !== null, `a leaf of ${datacenter} does not verify under ${certificate.id}`);
       }
@@ -175,6 +176,34 @@ describe("a secondary datacenter", () => {
       /PrivateKey belongs into the primary datacenter: a secondary one has no root of its own/,
     );
     await requireMutual(both);
+  });
+
+  it("can follow every rotation that the primary accepts, within the bound on a chain", async () => {
+    const policy = { ...DEFAULT_POLICY, maxChainLength: 4 };
+    const both = await pair({ one: { policy }, two: { policy } });
+    for (let i = 0; i < 2; i++) {
+      await both.one.manager.rotate(NOW);
+      await both.settle();
+      await requireMutual(both);
+    }
+    assert.equal((await chainOf(both.two, "dc2")).length, 4);
+    // In a deployment of one datacenter this rotation is accepted.
+    await assert.rejects(both.one.manager.rotate(NOW), {
+      code: "budget_exceeded",
+      message: /the chain of a leaf would have 4 certificates, and at most 3 are allowed/,
+    });
+  });
+
+  it("follows by itself when the primary recovers after all certificates have expired", async () => {
+    const both = await pair();
+    const { notAfter } = both.one.manager.require().active.certificate;
+    both.one.clock.advance(notAfter.getTime() - both.one.clock.now().getTime() + HOUR);
+    await both.settle();
+    await assert.rejects(chainOf(both.two, "dc2"), /root expired: certificate expired/);
+    await both.one.manager.rotate(NOW);
+    await both.settle();
+    await requireMutual(both);
+    assert.equal(both.two.manager.status.primary?.fault, null);
   });
 
   it("a rotation here is a new intermediate under the same root", async () => {

@@ -9,9 +9,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { makeDataDir, type ServerProcess } from "../fixtures/process.ts";
-import { until } from "../redis/server.ts";
+import { noRedis, startRedis, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { ask, call, type Datacenters, startDatacenters } from "./servers.ts";
 
@@ -111,6 +112,49 @@ describe("datacenters as processes", () => {
     const ready = (await ask(two, "GET", "/readyz")).text;
     assert.match(ready, /^ok\n/);
     assert.match(ready, /^primary: dc1, last contact \S+, index \d+$/m);
+  });
+
+  it("are sets of replicas on a Redis: one of them follows, all sign, and another takes over", {
+    ...OPTIONS,
+    skip: noRedis,
+  }, async () => {
+    const redis = await startRedis();
+    const store = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+    };
+    try {
+      const replicas = [await all.start("dc5", store), await all.start("dc5", store)] as const;
+      const keys = async () =>
+        (await Promise.all(replicas.map(rootsOf))).map(({ Roots }) => Roots[0]?.SigningKeyID);
+      await until(async () => new Set(await keys()).size === 1);
+      await requireMutual([
+        [all.primary, "dc1"],
+        ...replicas.map((each) => [each, "dc5"] as const),
+      ]);
+      const leader = async () =>
+        (
+          await Promise.all(replicas.map(async (each) => (await ask(each, "GET", "/readyz")).text))
+        ).findIndex((text) => /^role: leader$/m.test(text));
+      await until(async () => (await leader()) >= 0);
+      const at = await leader();
+      await replicas[at]?.stop();
+      const other = replicas[1 - at] ?? assert.fail();
+      await call(all.primary, "PUT", "/v1/connect/ca/rotate");
+      const { ActiveRootID } = await rootsOf(all.primary);
+      await until(async () => (await rootsOf(other)).ActiveRootID === ActiveRootID);
+      await requireMutual([
+        [all.primary, "dc1"],
+        [other, "dc5"],
+      ]);
+      // The state is of dc5: a server of another datacenter does not take it.
+      await assert.rejects(
+        all.start("dc6", store),
+        /Cannot use the stored CA state: it is of datacenter dc5, and this is dc6/,
+      );
+    } finally {
+      await redis.stop();
+    }
   });
 
   it("do not join without the right in the primary, and say what is missing", OPTIONS, async () => {

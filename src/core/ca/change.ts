@@ -33,6 +33,7 @@ import {
 import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/leaf.ts";
 import type { CaPorts } from "./ca-ports.ts";
+import { reservingChain } from "./chain-size.ts";
 import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
 import type { Replica } from "./replica.ts";
@@ -155,7 +156,8 @@ export class Change {
     this.snapshot = setup.replica.current;
     this.now = now;
     this.schema = schema;
-    this.policy = setup.policy;
+    const state = this.snapshot?.state ?? null;
+    this.policy = reservingChain(setup.policy, state, setup.datacenter !== null);
     this.random = setup.ports.random;
     this.providers = setup.ports.providers;
     this.serverNames = setup.serverNames;

@@ -43,6 +43,7 @@ function facts(status: Status, now: Date, terminal: Terminal): string {
     ["this replica", details === null ? HIDDEN : `${detail("role")}, index ${detail("index")}`],
     ["store", detail("store")],
     ["changes", detail("changes")],
+    ...(details?.primary === undefined ? [] : [["follows", detail("primary")] as [string, string]]),
     ...EXPIRIES.flatMap(([name, what]): [string, string][] => {
       const time = details?.[name]?.[0];
       if (time === undefined || Number.isNaN(Date.parse(time))) return [];
