@@ -145,6 +145,16 @@ describe("problemsOf()", () => {
       "meshca recover",
     ],
     [
+      "a primary datacenter that is not followed",
+      {
+        details: {
+          primary: ["dc1, no contact yet; not followed since 2029: No CA server answered"],
+        },
+      },
+      "The primary datacenter dc1, no contact yet; not followed since 2029: No CA server answered",
+      "meshca doctor",
+    ],
+    [
       "no leader",
       { leader: null },
       "No replica is the leader: the CA is not maintained",

@@ -23,31 +23,6 @@ const LEAF_BYTES = 3584;
  */
 const ROW_BYTES = 720;
 
-/**
- * Octets of the largest intermediate in PEM: RSA-4096, signed by RSA-4096, has 2,110.
- */
-const INTERMEDIATE_BYTES = 2304;
-
-/**
- * The policy of a change in which the chains of other datacenters keep their bounds, too: they have
- * the cross-signed certificates of the primary's leaves, and an intermediate of their own.
- * @param state null before there is one.
- * @param hasDatacenters whether the deployment has several datacenters.
- */
-export function reservingChain(
-  policy: Policy,
-  state: Pick<CaState, "primary" | "intermediates"> | null,
-  hasDatacenters: boolean,
-): Policy {
-  const isPrimary = state === null || state.primary === null;
-  if (!isPrimary || !(hasDatacenters || (state?.intermediates.length ?? 0) > 0)) return policy;
-  return {
-    ...policy,
-    maxChainLength: policy.maxChainLength - 1,
-    maxChainBytes: policy.maxChainBytes - INTERMEDIATE_BYTES,
-  };
-}
-
 /** Certificates in the chain of a leaf: itself counted, the root not. */
 export function chainLength(intermediates: readonly Certificate[]): number {
   return 1 + intermediates.length;

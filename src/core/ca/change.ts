@@ -33,7 +33,6 @@ import {
 import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/leaf.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import { reservingChain } from "./chain-size.ts";
 import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
 import type { Replica } from "./replica.ts";
@@ -131,6 +130,31 @@ type Beginning = Pick<Change, "now" | "schema"> & {
   readonly lease: OperationLease;
   readonly caller: Caller;
 };
+
+/**
+ * Octets of the largest intermediate in PEM: RSA-4096, signed by RSA-4096, has 2,110.
+ */
+const INTERMEDIATE_BYTES = 2304;
+
+/**
+ * The policy of a change in which the chains of other datacenters keep their bounds, too: they have
+ * the cross-signed certificates of the primary's leaves, and an intermediate of their own.
+ * @param state null before there is one.
+ * @param hasDatacenters whether the deployment has several datacenters.
+ */
+function reservingChain(
+  policy: Policy,
+  state: Pick<CaState, "primary" | "intermediates"> | null,
+  hasDatacenters: boolean,
+): Policy {
+  const isPrimary = state === null || state.primary === null;
+  if (!isPrimary || !(hasDatacenters || (state?.intermediates.length ?? 0) > 0)) return policy;
+  return {
+    ...policy,
+    maxChainLength: policy.maxChainLength - 1,
+    maxChainBytes: policy.maxChainBytes - INTERMEDIATE_BYTES,
+  };
+}
 
 /** One change under its lease. */
 export class Change {
