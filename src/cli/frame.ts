@@ -214,6 +214,8 @@ function optionOf(flag: Flag): Option {
     flag.value === null ? `--${flag.name}` : `--${flag.name} <${flag.value}>`,
     flag.help,
   );
+  // commander takes --no-X for the negation of --X, which is on by default.
+  option.negate = false;
   option.attributeName = () => optionKey(flag.name);
   if (flag.value !== null)
     option.argParser((value: string, before: unknown) => [

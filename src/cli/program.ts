@@ -3,6 +3,8 @@
  * @module
  */
 import type { Group } from "./command.ts";
+import { login, logout } from "./commands/acl/login.ts";
+import { acl } from "./commands/acl.ts";
 import { agent } from "./commands/agent-command.ts";
 import { backup } from "./commands/backup.ts";
 import { completion } from "./commands/completion.ts";
@@ -38,6 +40,10 @@ export const PROGRAM: Group = {
     sign,
     renew,
     connect,
+    // Access control.
+    acl,
+    login,
+    logout,
     deny,
     kek,
     backup,

@@ -3,14 +3,14 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { meshca, type Ran } from "../cli/run.ts";
+import { meshca } from "../cli/run.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { clientCommand, noClient, type ProgramCommand } from "./clients.ts";
+import { runConsul } from "./consul-command.ts";
 
 const skip = noClient("consul-cli");
 const TOKEN = "5d6f0a52-2c53-4c1e-9c6d-0b7c8a4f1e22";
@@ -41,29 +41,13 @@ describe("consul connect ca and meshca connect ca", { skip }, () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  function consulRun(
-    args: readonly string[],
-    more: Readonly<Record<string, string>>,
-  ): Promise<Ran> {
-    const [program, ...first] = consul;
-    return new Promise((resolve) =>
-      execFile(
-        program,
-        [...first, ...args],
-        { env: { PATH: process.env.PATH ?? "", ...more } },
-        (error, stdout, stderr) =>
-          resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
-      ),
-    );
-  }
-
   /** The request id of a refusal differs, and the exit code: Consul's is 1 for every error. */
   async function compare(
     args: readonly string[],
     code: number,
     more: Readonly<Record<string, string>> = environment,
   ): Promise<string> {
-    const theirs = await consulRun(["connect", "ca", ...args], more);
+    const theirs = await runConsul(consul, ["connect", "ca", ...args], more);
     const ours = await meshca(["connect", "ca", ...args], more);
     assert.deepEqual([ours.stdout, ours.stderr], [theirs.stdout, theirs.stderr]);
     assert.deepEqual([theirs.code, ours.code], [code === 0 ? 0 : 1, code]);

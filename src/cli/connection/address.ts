@@ -60,6 +60,9 @@ export const CONNECTION_FLAGS: readonly Flag[] = [
     help: "datacenter to ask, through the server (the server's)",
   },
   { name: "stale", value: null, help: "accept an answer of any replica, as every one is" },
+  // Of Consul Enterprise: the server answers that it has none.
+  { name: "namespace", value: "NAME", help: "of Consul Enterprise", hidden: true },
+  { name: "partition", value: "NAME", help: "of Consul Enterprise", hidden: true },
 ];
 
 /** How a command reads files. */
@@ -93,11 +96,13 @@ export interface ServerOptions {
   readonly verify: boolean;
   readonly datacenter: string | null;
   readonly stale: boolean;
+  readonly namespace: string | null;
+  readonly partition: string | null;
 }
 
 /** The URL of a request: the server's, the path and the parameters. */
 export function urlOf(
-  { url, datacenter, stale }: ServerOptions,
+  { url, datacenter, stale, namespace, partition }: ServerOptions,
   {
     path,
     query = {},
@@ -108,6 +113,8 @@ export function urlOf(
     if (value !== null) found.searchParams.set(name, value);
   };
   add("dc", datacenter);
+  add("ns", namespace);
+  add("partition", partition);
   if (stale) add("stale", "");
   for (const [name, value] of Object.entries(query)) add(name, value);
   return found;
@@ -154,6 +161,8 @@ export function readServerOptions(
     verify: readSwitch("HTTP_SSL_VERIFY", environment) ?? true,
     datacenter: flags.text("datacenter") || null,
     stale: flags.on("stale"),
+    namespace: flags.text("namespace") || null,
+    partition: flags.text("partition") || null,
   };
 }
 
