@@ -14,8 +14,17 @@ import { judge } from "../../src/cli/commands/verify.ts";
 import { verifierOf } from "../../src/cli/inspect/verifiers.ts";
 import type { Authority } from "../../src/core/x509/authority.ts";
 import { type Certificate, KEY_USAGE, pemOf } from "../../src/core/x509/certificate.ts";
+import { OID } from "../../src/core/x509/oids.ts";
 import { NOW, YEAR_MS } from "../core/x509/cas.ts";
-import { authorityKey, basic, makeOdd, makeOddCa, usage } from "../core/x509/odd-certificates.ts";
+import {
+  authorityKey,
+  basic,
+  makeOdd,
+  makeOddCa,
+  purposes,
+  unknownExtension,
+  usage,
+} from "../core/x509/odd-certificates.ts";
 import { URI } from "../core/x509/requests.ts";
 import { startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
@@ -201,6 +210,52 @@ describe("judge()", () => {
       /has another key identifier than the certificate below names$/,
     ],
   ];
+  for (const [what, place, reason] of [
+    [
+      "the leaf",
+      0,
+      /^The leaf has the critical extension 1\.2\.3\.4, which verifiers cannot process$/,
+    ],
+    ["the CA below the root", 1, /^The CA certificate "CN=ca1" has the critical extension 1\.2\.3/],
+    ["the root", 2, /^The root "CN=root" has the critical extension 1\.2\.3\.4, /],
+  ] as const)
+    it(`explains an extension of ${what} that nobody knows`, async () => {
+      const extensions = { more: unknownExtension("1.2.3.4", true) };
+      const odd = (at: number) => (at === place ? { extensions } : {});
+      const root = await makeOddCa(null, { subject: "CN=root", ...odd(2) });
+      const middle = await makeOddCa(root, { subject: "CN=ca1", ...odd(1) });
+      const leaf = await makeOdd(middle, odd(0));
+      const { verifies, obstacle } = await verdictOf(leaf, [middle.certificate], root);
+      assert.deepEqual([verifies, obstacle?.place], [false, place]);
+      assert.match(obstacle?.reason ?? "", reason);
+    });
+
+  it("says that purposes exclude TLS, as OpenSSL and Go do", async () => {
+    const [root] = (await chainOf(0)) as [Authority];
+    const limited = (...oids: readonly string[]) => ({ extKeyUsage: purposes(...oids) });
+    const EMAIL = "1.3.6.1.5.5.7.3.4";
+    const mail = await makeOddCa(root, { subject: "CN=mail", extensions: limited(EMAIL) });
+    const servers = await makeOddCa(root, {
+      subject: "CN=servers",
+      extensions: limited(OID.serverAuth),
+    });
+    for (const [by, oids, faults] of [
+      [mail, [OID.serverAuth], [/^The CA certificate "CN=mail" has an extended key usage without/]],
+      [root, [EMAIL], [/^The leaf has an extended key usage without serverAuth and clientAuth, /]],
+      [servers, [OID.clientAuth], [/^A CA certificate of the path is not for the purposes/]],
+      [servers, [OID.serverAuth], []],
+      [servers, [OID.serverAuth, OID.clientAuth], []],
+    ] as const) {
+      const leaf = await makeOdd(by, { extensions: limited(...oids) });
+      const verdict = await verdictOf(leaf, by === root ? [] : [by.certificate], root);
+      assert.equal(verdict.verifies, true);
+      assert.equal(verdict.faults.length, faults.length, verdict.faults.join());
+      for (const [i, fault] of faults.entries()) assert.match(verdict.faults[i] ?? "", fault);
+    }
+    const ca = await verdictOf(servers.certificate, [], root);
+    assert.match(ca.faults.join(), /The leaf is a CA certificate, /);
+  });
+
   for (const [what, make, place, reason] of CASES)
     it(`explains ${what}`, async () => {
       const [leaf, chain, root] = await make();
@@ -274,7 +329,7 @@ describe("meshca verify and inspect", () => {
       const rootless = meshca(folder, "verify", "web.pem", "--roots", "web.pem");
       assert.deepEqual(
         [rootless.code, rootless.stderr],
-        [65, "web.pem has no root: no certificate that is its own issuer\n"],
+        [65, "web.pem has no root: no CA certificate that is its own issuer\n"],
       );
       const shown = meshca(folder, "inspect", "web.pem");
       assert.equal(shown.code, 0);

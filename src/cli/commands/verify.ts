@@ -10,6 +10,7 @@ import { equal } from "../../core/bytes.ts";
 import { RequestError } from "../../core/errors.ts";
 import { parseSpiffeId } from "../../core/spiffe/id.ts";
 import type { Certificate } from "../../core/x509/certificate.ts";
+import { OID } from "../../core/x509/oids.ts";
 import { processClock } from "../../entry/system.ts";
 import type { Command } from "../command.ts";
 import { explain, type Obstacle } from "../inspect/explain.ts";
@@ -64,10 +65,10 @@ export const verify: Command = {
     const sent = await chainOf(path, terminal);
     const roots =
       from === null ? await anchorsOfServer(connect()) : await anchorsOf(from, terminal, connectTo);
-    if (!roots.some(({ issuer, subject }) => equal(issuer, subject)))
+    if (!roots.some(({ isCa, issuer, subject }) => isCa && equal(issuer, subject)))
       throw new Failure(
         EXIT.data,
-        `${from ?? "The listing of the server"} has no root: no certificate that is its own issuer`,
+        `${from ?? "The listing of the server"} has no root: no CA certificate that is its own issuer`,
       );
     const verdict = await judge(sent, roots, verifiers, processClock.now());
     print(verdict, verdictText);
@@ -97,9 +98,29 @@ export async function judge(
     obstacle: path === null ? await explain(leaf, intermediates, roots, now) : null,
     faults: [
       ...(identity.fault === null ? [] : [identity.fault]),
+      ...(path === null ? [] : purposeFaults(path)),
       ...(path === null ? [] : verifiers.flatMap((one) => verifierFaults(one, path, sent))),
     ],
   };
+}
+
+/**
+ * Why no verifier of TLS takes a path, neither for a server nor for a client: a CA certificate in place
+ * of the leaf, or purposes that exclude each other (RFC 5280 §4.2.1.12; the purposes of a CA bind what
+ * is below it in OpenSSL, Go, the JDK and rustls).
+ */
+function purposeFaults(path: readonly Certificate[]): string[] {
+  const [leaf] = path as [Certificate, ...Certificate[]];
+  if (leaf.isCa) return ["The leaf is a CA certificate, which TLS is not spoken with"];
+  const purposes = [OID.serverAuth, OID.clientAuth];
+  const isFor = ({ extKeyUsage }: Certificate, purpose: string) =>
+    extKeyUsage === null || extKeyUsage.includes(purpose);
+  if (purposes.some((purpose) => path.every((one) => isFor(one, purpose)))) return [];
+  const other = path.find((one) => !purposes.some((purpose) => isFor(one, purpose)));
+  if (other === undefined)
+    return ["A CA certificate of the path is not for the purposes that the leaf is for"];
+  const name = other === leaf ? "The leaf" : `The CA certificate ${subjectText(other.subject)}`;
+  return [`${name} has an extended key usage without serverAuth and clientAuth, which TLS needs`];
 }
 
 /** The SPIFFE ID of a leaf of any trust domain, and what is wrong with it; a leaf need not have one. */

@@ -4,11 +4,19 @@
  * @module
  */
 
+import { refusedExtension } from "../../client/spiffe/path.ts";
 import { timeFault } from "../../client/spiffe/verify-peer.ts";
 import { equal } from "../../core/bytes.ts";
-import { type Certificate, inForce, KEY_USAGE } from "../../core/x509/certificate.ts";
+import { extensionFault } from "../../core/x509/ca-extensions.ts";
+import {
+  type Certificate,
+  type CertificateExtension,
+  inForce,
+  KEY_USAGE,
+} from "../../core/x509/certificate.ts";
 import { isSignedBy, sameAuthority } from "../../core/x509/chain.ts";
 import { pathConstraintFaults } from "../../core/x509/constraint-faults.ts";
+import { extensionText } from "../../core/x509/oids.ts";
 import { subjectText } from "./texts.ts";
 
 /** Where a search ended. */
@@ -41,6 +49,8 @@ export async function explain(
     const last = path.at(-1) as Certificate;
     const name = path.length === 1 ? "The leaf" : `The CA certificate ${subjectText(last.subject)}`;
     if (!inForce(last, now)) return obstacle(last, `${name} ${timeFault(last, now)}`);
+    const refused = refusedExtension(last);
+    if (refused !== null) return obstacle(last, `${name} ${refusalOf(refused)}`);
     const candidates = [...roots, ...intermediates].filter(
       (one) =>
         equal(one.subject, last.issuer) && !path.some((passed) => sameAuthority(passed, one)),
@@ -64,14 +74,28 @@ export async function explain(
     if (!roots.includes(issuer)) continue;
     if (!inForce(issuer, now))
       return obstacle(issuer, `The root ${subjectText(issuer.subject)} ${timeFault(issuer, now)}`);
+    const refusedOfRoot = refusedExtension(issuer);
+    if (refusedOfRoot !== null)
+      return obstacle(
+        issuer,
+        `The root ${subjectText(issuer.subject)} ${refusalOf(refusedOfRoot)}`,
+      );
     const [forbidden] = pathConstraintFaults(path, { dnsNames: [], ipAddresses: [] });
     return obstacle(
       issuer,
       forbidden === undefined
-        ? `The root ${subjectText(issuer.subject)} or a certificate below has an extension that verifiers refuse`
+        ? `The path to the root ${subjectText(issuer.subject)} is longer than verifiers follow`
         : `The ${forbidden}`,
     );
   }
+}
+
+/** Why an extension is refused, as the predicate of a sentence about its certificate. */
+function refusalOf(extension: CertificateExtension): string {
+  const { oid, critical } = extension;
+  const fault = extensionFault(extension);
+  if (fault !== null) return `has the malformed extension ${extensionText(oid)}, which ${fault}`;
+  return `has the${critical ? " critical" : ""} extension ${extensionText(oid)}, which verifiers cannot process`;
 }
 
 /** Why a certificate must not issue what it signed, as the predicate of a sentence, or null. */

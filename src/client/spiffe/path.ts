@@ -103,7 +103,12 @@ function intermediatesIn(path: readonly Certificate[]): number {
 }
 
 function isUsable(certificate: Certificate, at: Date): boolean {
-  return inForce(certificate, at) && certificate.extensions.every(isProcessed);
+  return inForce(certificate, at) && refusedExtension(certificate) === null;
+}
+
+/** The extension for which a certificate is on no path, or null. */
+export function refusedExtension({ extensions }: Certificate): CertificateExtension | null {
+  return extensions.find((extension) => !isProcessed(extension)) ?? null;
 }
 
 /**

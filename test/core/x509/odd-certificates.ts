@@ -8,7 +8,7 @@ import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsageExtension,
-  type Extension,
+  Extension,
   type JsonGeneralName,
   KeyUsagesExtension,
   Name,
@@ -70,6 +70,9 @@ export const basic = (ca: boolean, pathLength?: number, critical = true): Extens
   new BasicConstraintsExtension(ca, pathLength, critical);
 export const purposes = (...oids: readonly string[]): Extension =>
   new ExtendedKeyUsageExtension([...oids]);
+/** An extension that no program knows, with the value NULL. */
+export const unknownExtension = (dotted: string, critical: boolean): Extension =>
+  new Extension(dotted, critical, Uint8Array.of(5, 0));
 export const subjectKey = (id: Uint8Array): Extension => new SubjectKeyIdentifierExtension(hex(id));
 export const authorityKey = (id: Uint8Array): Extension =>
   new AuthorityKeyIdentifierExtension(hex(id));
