@@ -7,7 +7,7 @@ import { before, describe, it } from "node:test";
 import { BUILD_MS, noOwnVault } from "../vault/server.ts";
 import { outputs, outputsOnPage, withoutValues } from "./recovery-page.ts";
 
-describe("docs/recovery.md", () => {
+describe("docs/recovery.md, whose outputs bun test/docs/recovery-page.ts writes", () => {
   let made: ReadonlyMap<string, string>;
   const page = outputsOnPage();
   // It builds Vault if no test did before.

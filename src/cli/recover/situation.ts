@@ -22,7 +22,10 @@ export interface Situation {
   readonly providerNotes: readonly string[];
 }
 
-/** Reads what there is. @throws {Failure} also if the token may not read the configuration */
+/**
+ * Reads what there is.
+ * @throws {Failure} also if the token may not read the configuration, and in a secondary datacenter
+ */
 export async function readSituation(connection: Connection, now: Date): Promise<Situation> {
   // First, since a token without this right has none to write it either.
   const config = await fetchConfig(connection).catch((error: unknown) => {
@@ -33,6 +36,12 @@ export async function readSituation(connection: Connection, now: Date): Promise<
     throw new Failure(
       EXIT.temporary,
       `The server at ${connection.name} has no CA yet: ${status.reason ?? "it is starting"}; see its log`,
+    );
+  const [primary] = status.details?.primary ?? [];
+  if (primary !== undefined)
+    throw new Failure(
+      EXIT.data,
+      `The server at ${connection.name} is of a secondary datacenter, which follows the root of the primary datacenter ${primary.split(",")[0]}; run meshca recover there. If its own Vault is gone, give it another provider with meshca connect ca set-config`,
     );
   return {
     server: connection.name,
