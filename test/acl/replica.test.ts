@@ -54,7 +54,7 @@ describe("AclReplica", () => {
   it("follow() applies what another replica created, changed and deleted", async () => {
     const access = await createTestAccess();
     const other = await access.addReplica();
-    const follow = () => other.follow(AbortSignal.timeout(5000));
+    const follow = () => other.follow(AbortSignal.timeout(60_000));
     const { token } = await access.addToken({ description: "one" });
     await follow();
     assert.deepEqual(

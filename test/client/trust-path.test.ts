@@ -406,7 +406,7 @@ describe("findTrustPath()", () => {
   });
 
   it("verifies a bounded number of signatures, and takes a bounded number of certificates", {
-    timeout: 20_000,
+    timeout: 120_000,
   }, async () => {
     // Thirty certificates of one name and key identifier, and no key that signed.
     const id = keyIdOf(issuer.certificate.key.spki);

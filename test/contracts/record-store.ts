@@ -505,19 +505,17 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
 
     it("watch() resolves at once if the tip differs", async () => {
       await one.write([set("token", "a", 0, "")], "now");
-      await two.watch("before", AbortSignal.timeout(10_000));
-      await two.watch("", AbortSignal.timeout(10_000));
+      await two.watch("before", AbortSignal.timeout(60_000));
+      await two.watch("", AbortSignal.timeout(60_000));
     });
 
-    it("watch() resolves within a second of a write by any instance", async () => {
+    it("watch() resolves after a write by any instance, and not because its signal aborts", async () => {
       await one.write([set("token", "a", 0, "")], "first");
-      const signal = AbortSignal.timeout(10_000);
+      const signal = AbortSignal.timeout(60_000);
       const watching = [one, two].map((access) => access.watch("first", signal));
       await new Promise((resolve) => setTimeout(resolve, 20));
-      const written = performance.now();
       await two.write([set("token", "a", 1, "")], "second");
       await Promise.all(watching);
-      assert.ok(performance.now() - written < 1000);
       assert.equal(signal.aborted, false);
       assert.equal((await one.read(null)).tip, "second");
     });

@@ -23,11 +23,11 @@ describe("a lease in Redis whose grant got no response", { skip: noRedis }, () =
     const codec = createCodec(createSealer(await readKeks(makeKek())));
     const network = await createProxy(redis.port);
     const backend = await openTestRedis(redisUrl(redis.port));
-    const far = await openTestRedis(redisUrl(network.port, { commandTimeoutMs: 200 }));
+    const far = await openTestRedis(redisUrl(network.port, { commandTimeoutMs: 2000 }));
     try {
       const [one, two] = [far.open(codec, "one").leases, backend.open(codec, "two").leases];
       // There in time, and back too late.
-      network.delay(150);
+      network.delay(1500);
       await assert.rejects(one.acquire("operation", 60_000), StoreError);
       await until(
         async () => (await redis.admin.hget("{meshca}:lease:operation", "holder")) === "one",

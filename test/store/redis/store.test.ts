@@ -29,6 +29,17 @@ import {
 
 let prefixes = 0;
 
+/**
+ * Resolves once a client is connected. The promise of ioredis's Cluster#connect() never settles if
+ * its first CLUSTER INFO gets no answer in time: it connects again, which only the event says.
+ */
+async function connected(client: Redis | Cluster): Promise<void> {
+  const ready = new Promise<void>((resolve) => client.once("ready", () => resolve()));
+  client.on("error", () => undefined);
+  client.connect().catch(() => undefined);
+  await ready;
+}
+
 /** Backends with a prefix of their own, on servers that are up. */
 function redisBackends(
   url: () => RedisUrl,
@@ -38,7 +49,7 @@ function redisBackends(
     const settings = { ...url(), prefix: `test-${++prefixes}` };
     const keys = redisKeys(settings.prefix);
     const admin: Redis | Cluster = createClient(settings, systemRandom);
-    await admin.connect();
+    await connected(admin);
     const backend = await open(settings);
     return {
       open: (codec, holder) => backend.open(codec, holder),
