@@ -89,6 +89,8 @@ describe("codec", () => {
       [3, "access"],
       [3, "leafIssuers"],
       [4, "trustDomain"],
+      [6, "datacenter"],
+      [6, "primary"],
     ] as const)
       for (const written of SCHEMAS)
         assert.equal(
@@ -140,6 +142,31 @@ describe("codec", () => {
     assert.equal((await recode({ ...state, schema: 4 })).trustDomain, "mesh.example.com");
   });
 
+  it("refuses to write a schema that would lose the datacenter, or the intermediates of others", async () => {
+    const state = await rotatedState();
+    const issued = {
+      ...{ serial: "01", keyId: "02", rootId: "03", accessor: null, address: null },
+      ...{ notBefore: new Date(0), notAfter: new Date(1000) },
+    };
+    const bound: CaState = {
+      ...{ ...state, schema: 6, datacenter: "dc2" },
+      primary: { datacenter: "dc1", index: 7 },
+    };
+    const issuing: CaState = { ...state, schema: 6, intermediates: [issued] };
+    const configured: CaState = {
+      ...{ ...state, schema: 6 },
+      config: { ...state.config, config: { root_auto_rotate: 0.8 } },
+    };
+    for (const changed of [bound, issuing, configured]) {
+      assert.deepEqual(await recode(changed), changed);
+      for (const schema of [1, 2, 3, 4, 5] as const)
+        await assert.rejects(
+          codec.encode({ ...changed, schema }),
+          /Schema \d cannot hold this state/,
+        );
+    }
+  });
+
   it("refuses a trust domain that was changed in the document", async () => {
     const state: CaState = {
       ...(await rotatedState()),
@@ -159,7 +186,7 @@ describe("codec", () => {
     >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
-      /it has schema 6, this version of meshca knows up to 5/,
+      /it has schema 7, this version of meshca knows up to 6/,
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),
