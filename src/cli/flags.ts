@@ -34,6 +34,11 @@ export class Flags {
     this.#given = given;
   }
 
+  /** Whether the command declares a flag. */
+  has(name: string): boolean {
+    return this.#declared.has(name);
+  }
+
   /** The value of a flag, the last one if it is repeated; null without one. */
   text(name: string): string | null {
     return this.all(name).at(-1) ?? null;

@@ -3,7 +3,15 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -177,8 +185,16 @@ describe("meshca acl", () => {
     }
     assert.equal(readFileSync(sink, "utf8"), before);
     const nowhere = join(folder, "none", "sink");
-    file("id.jwt", issuer.token({ team: "ops" }));
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.startsWith("sink")),
+      ["sink"],
+    );
+    // The JWT, which is accepted once, is not used up by a file that cannot be written.
+    const fresh = issuer.token({ team: "ops" });
+    file("id.jwt", fresh);
     await fails(73, /Error writing token to file sink/, ...login.slice(0, -1), nowhere);
+    await fails(73, /it is not a regular file/, ...login.slice(0, -1), folder);
+    assert.equal((await run(...login)).code, 0);
     await fails(
       66,
       /no such file/,
@@ -223,6 +239,8 @@ describe("meshca acl", () => {
     await fails(64, /Must specify/, "acl", "token", "delete");
     await fails(65, /No such policy with name: none/, "acl", "policy", "delete", "-name", "none");
     await fails(65, /No such token ID with prefix: ffff/, "acl", "token", "read", "-id", "ffff");
+    // Consul's connect commands do not have the flag either.
+    await fails(64, /-namespace is not a flag/, "connect", "ca", "get-config", "-namespace", "x");
     await fails(64, /Unknown format: xml/, "acl", "token", "list", "-format", "xml");
     await fails(
       64,

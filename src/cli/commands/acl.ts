@@ -2,7 +2,8 @@
  * The group `meshca acl`, as Consul has it.
  * @module
  */
-import type { Group } from "../command.ts";
+import { type Entry, type Group, isGroup } from "../command.ts";
+import { ENTERPRISE_FLAGS } from "../connection/address.ts";
 import { authMethod } from "./acl/auth-method.ts";
 import { bindingRule } from "./acl/binding-rule.ts";
 import { bootstrap } from "./acl/login.ts";
@@ -11,8 +12,17 @@ import { role } from "./acl/role.ts";
 import { templatedPolicy } from "./acl/templated-policy.ts";
 import { token } from "./acl/token.ts";
 
+/** With the flags of Consul Enterprise, which the server refuses. */
+function withEnterpriseFlags(entry: Entry): Entry {
+  return isGroup(entry)
+    ? { ...entry, commands: entry.commands.map(withEnterpriseFlags) }
+    : { ...entry, flags: [...(entry.flags ?? []), ...ENTERPRISE_FLAGS] };
+}
+
+const GROUPS = [token, policy, role, authMethod, bindingRule, templatedPolicy];
+
 export const acl: Group = {
   name: "acl",
   summary: "access control, as in consul acl",
-  commands: [bootstrap, token, policy, role, authMethod, bindingRule, templatedPolicy],
+  commands: [bootstrap, ...GROUPS].map(withEnterpriseFlags),
 };

@@ -60,10 +60,12 @@ export const CONNECTION_FLAGS: readonly Flag[] = [
     help: "datacenter to ask, through the server (the server's)",
   },
   { name: "stale", value: null, help: "accept an answer of any replica, as every one is" },
-  // Of Consul Enterprise: the server answers that it has none.
-  { name: "namespace", value: "NAME", help: "of Consul Enterprise", hidden: true },
-  { name: "partition", value: "NAME", help: "of Consul Enterprise", hidden: true },
 ];
+
+/** Of Consul Enterprise, for commands of access control: the server refuses them. */
+export const ENTERPRISE_FLAGS: readonly Flag[] = ["namespace", "partition"].map((name) => ({
+  ...{ name, value: "NAME", help: "of Consul Enterprise", hidden: true },
+}));
 
 /** How a command reads files. */
 export interface Files {
@@ -161,8 +163,8 @@ export function readServerOptions(
     verify: readSwitch("HTTP_SSL_VERIFY", environment) ?? true,
     datacenter: flags.text("datacenter") || null,
     stale: flags.on("stale"),
-    namespace: flags.text("namespace") || null,
-    partition: flags.text("partition") || null,
+    namespace: (flags.has("namespace") && flags.text("namespace")) || null,
+    partition: (flags.has("partition") && flags.text("partition")) || null,
   };
 }
 

@@ -2,7 +2,8 @@
  * The commands `meshca acl bootstrap`, `meshca login` and `meshca logout`.
  * @module
  */
-import { chmodSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { existsSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { fileReason } from "../../../config/file-errors.ts";
 import {
   AclObjectSchema,
@@ -15,6 +16,7 @@ import {
 } from "../../acl/records.ts";
 import { tokenText } from "../../acl/text.ts";
 import type { Command } from "../../command.ts";
+import { ENTERPRISE_FLAGS } from "../../connection/address.ts";
 import { readInput } from "../../files.ts";
 import { EXIT, Failure, usage } from "../../output.ts";
 
@@ -46,20 +48,45 @@ export const bootstrap: Command = {
   },
 };
 
-/** Writes a secret to a file that only its owner may read. @throws {Failure} */
-function writeSink(path: string, secret: string): void {
-  try {
-    writeFileSync(path, "", { mode: 0o600, flag: "a" });
-    // One that exists keeps its mode otherwise.
-    chmodSync(path, 0o600);
-    writeFileSync(path, secret, { mode: 0o600 });
-  } catch (error) {
-    throw new Failure(
+/** A file that is written in one step, next to it. */
+interface Sink {
+  commit(secret: string): void;
+  /** Leaves the file as it is. */
+  discard(): void;
+}
+
+/**
+ * Makes sure that a token can be written before a login uses up what it is given.
+ * @throws {Failure}
+ */
+function openSink(path: string): Sink {
+  const draft = `${path}.${randomUUID()}`;
+  const failed = (reason: string, cause?: unknown): Failure =>
+    new Failure(
       EXIT.cannotCreate,
-      `Error writing token to file sink: ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`,
-      error,
+      `Error writing token to file sink: ${JSON.stringify(path)}: ${reason}`,
+      cause,
     );
+  const failedBy = (error: unknown) => failed(fileReason(error) ?? "unknown", error);
+  const discard = () => rmSync(draft, { force: true });
+  if (existsSync(path) && !statSync(path).isFile()) throw failed("it is not a regular file");
+  try {
+    writeFileSync(draft, "", { mode: 0o600, flag: "wx" });
+  } catch (error) {
+    throw failedBy(error);
   }
+  return {
+    discard,
+    commit(secret) {
+      try {
+        writeFileSync(draft, secret);
+        renameSync(draft, path);
+      } catch (error) {
+        discard();
+        throw failedBy(error);
+      }
+    },
+  };
 }
 
 export const login: Command = {
@@ -72,6 +99,7 @@ export const login: Command = {
     { ...{ name: "token-sink-file", value: "FILE", file: true }, help: "where to write the token" },
     { ...{ name: "meta", value: "KEY=VALUE", many: true }, help: "for the token's description" },
     { name: "type", value: "TYPE", help: "as in Consul; it is not needed" },
+    ...ENTERPRISE_FLAGS,
   ],
   example: "meshca login -method ci -bearer-token-file id.jwt -token-sink-file token",
   ...shown,
@@ -87,14 +115,19 @@ export const login: Command = {
       if (at <= 0) throw usage(`-meta ${JSON.stringify(text)} is not of the form KEY=VALUE`);
       return [text.slice(0, at), text.slice(at + 1)] as const;
     });
+    const connection = call.connect();
+    const out = openSink(sink);
     const made = await attempt("Error logging in", () =>
-      call.connect().json(AclObjectSchema, {
+      connection.json(AclObjectSchema, {
         method: "POST",
         path: "/v1/acl/login",
         body: { AuthMethod, BearerToken, Meta: Object.fromEntries(pairs) },
       }),
-    );
-    writeSink(sink, textOf(made, "SecretID"));
+    ).catch((error: unknown) => {
+      out.discard();
+      throw error;
+    });
+    out.commit(textOf(made, "SecretID"));
     // Consul prints nothing.
     call.print({ AccessorID: made.AccessorID, file: sink }, () => "");
     return 0;
@@ -104,6 +137,7 @@ export const login: Command = {
 export const logout: Command = {
   name: "logout",
   summary: "delete the token of a login, which is sent with this command",
+  flags: ENTERPRISE_FLAGS,
   example: "meshca logout -token-file token",
   ...shown,
   async run(call) {
