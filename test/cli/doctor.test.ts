@@ -7,11 +7,12 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { type AddressInfo, connect, createServer as createProxy } from "node:net";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { CHECK_IDS, type CheckId } from "../../src/cli/doctor/types.ts";
+import { AGENT_COMMANDS } from "../fixtures/agent.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { ROOT } from "../fixtures/root.ts";
 import { doctor } from "./doctor.ts";
@@ -352,9 +353,48 @@ describe("meshca doctor and other servers", () => {
       );
       assert.deepEqual([found.of("acl.anonymous").outcome, found.exit], ["skipped", 2]);
       const allowing = await startServer({ MESHCA_ACL: "allow" });
-      const { what } = (await doctor({ MESHCA_HTTP_ADDR: allowing.url })).finding("acl.mode");
+      const allowed = await doctor({ MESHCA_HTTP_ADDR: allowing.url });
       await allowing.stop();
+      const { what } = allowed.finding("acl.mode");
       assert.equal(what, "Callers may do what no rule forbids (MESHCA_ACL=allow)");
+      // No token is in its settings.
+      assert.equal(allowed.of("acl.management_token").outcome, "ok");
     },
   );
+
+  it(
+    "acl.mode: a server without access control that a proxy serves to others",
+    OPTIONS,
+    async () => {
+      const [address] = Object.values(networkInterfaces())
+        .flatMap((each) => each ?? [])
+        .filter(({ internal, family }) => !internal && family === "IPv4");
+      // A machine without a network has no other address.
+      if (address === undefined) return;
+      const server = await startServer({ MESHCA_HOSTS: address.address });
+      const proxy = createProxy((socket) => {
+        const inner = connect(server.port, "127.0.0.1");
+        socket.on("error", () => inner.destroy());
+        inner.on("error", () => socket.destroy());
+        socket.pipe(inner).pipe(socket);
+      });
+      await new Promise<void>((resolve) => proxy.listen(0, address.address, resolve));
+      const { port } = proxy.address() as AddressInfo;
+      const found = await doctor({ MESHCA_HTTP_ADDR: `${address.address}:${port}` });
+      proxy.close();
+      await server.stop();
+      assert.equal(found.finding("acl.mode").severity, "critical");
+      assert.match(found.finding("server.tls").what, / is called without TLS$/);
+    },
+  );
+
+  it("runs on Node and Deno", OPTIONS, async () => {
+    const server = await startServer({});
+    for (const runtime of ["node", "deno"] as const) {
+      const found = await doctor({ MESHCA_HTTP_ADDR: server.url }, [], AGENT_COMMANDS[runtime]);
+      assert.deepEqual([found.exit, found.of("server.api").outcome], [1, "ok"], runtime);
+      assert.equal(found.finding("backup.age").severity, "warning");
+    }
+    await server.stop();
+  });
 });

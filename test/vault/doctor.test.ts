@@ -11,6 +11,7 @@ import { after, before, describe, it } from "node:test";
 import { doctor } from "../cli/doctor.ts";
 import { meshca } from "../cli/run.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
 import { until } from "../redis/server.ts";
 import { VAULT_KINDS } from "../servers/build.ts";
 import { vaultConfig } from "./harness.ts";
@@ -63,6 +64,20 @@ for (const kind of VAULT_KINDS)
     it("finds nothing wrong with one that answers and allows all", OPTIONS, async () => {
       const found = await doctor(environment);
       for (const id of IDS) assert.equal(found.of(id).outcome, "ok", id);
+    });
+
+    it("issuer.expiry: an intermediate lives a year", OPTIONS, async () => {
+      assert.equal((await doctor(environment)).of("issuer.expiry").outcome, "ok");
+      const inDays = (days: number) =>
+        doctor(
+          { ...environment, TEST_CLOCK_SHIFT_MS: String(days * 86_400_000) },
+          [],
+          [...[process.execPath, "--preload", join(ROOT, "test/recovery/shifted-clock.ts")]],
+        );
+      const soon = (await inDays(350)).finding("issuer.expiry");
+      assert.equal(soon.severity, "warning");
+      assert.match(soon.what, /^The issuer (?:[0-9a-f]{2}:)+[0-9a-f]{2}: 14d .* left$/);
+      assert.equal((await inDays(362)).finding("issuer.expiry").severity, "critical");
     });
 
     it("provider.permissions", OPTIONS, async () => {

@@ -2,7 +2,7 @@
  * Checks of the active root, the issuer, and the chain that leaves are sent with.
  * @module
  */
-import { equal } from "../../core/bytes.ts";
+import { colonHex, equal } from "../../core/bytes.ts";
 import { FormatError } from "../../core/errors.ts";
 import { type Certificate, readCertificatePem } from "../../core/x509/certificate.ts";
 import type { RootValue } from "../commands/connect/roots.ts";
@@ -66,10 +66,15 @@ export function issuerExpiry(facts: Facts): Result {
   const { root, chain } = active;
   const [anchor] = chainOf({ ...root, IntermediateCerts: [root.RootCert] }) ?? [];
   if (anchor === undefined) return unchecked(id, "the active root cannot be read");
-  const [issuer] = chain;
-  // The cross-signed certificates of the root follow its issuers.
-  if (issuer === undefined || equal(issuer.subject, anchor.subject))
-    return skipped(id, "the root signs leaves itself");
+  if (root.SigningKeyID === "") return unchecked(id, "the server does not name the issuer");
+  // Cross-signed certificates of the root have its subject.
+  const issuer = chain.find(
+    ({ subjectKeyId, subject }) =>
+      subjectKeyId !== null &&
+      colonHex(subjectKeyId) === root.SigningKeyID &&
+      !equal(subject, anchor.subject),
+  );
+  if (issuer === undefined) return skipped(id, "the root signs leaves itself");
   const life = lifeText(issuer.notAfter, now);
   const severity = severityOf(issuer, now);
   if (severity === null) return ok(id, life);
