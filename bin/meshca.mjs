@@ -7,6 +7,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
 const source = new URL("../src/cli/main.ts", import.meta.url);
@@ -27,7 +28,9 @@ function runInClone(main) {
   const child = spawn(program, [main, ...process.argv.slice(2)], { stdio: "inherit" });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
     process.on(signal, () => child.kill(signal));
-  child.on("exit", (code, signal) => process.exit(signal === null ? (code ?? 70) : 70));
+  child.on("exit", (code, signal) =>
+    process.exit(signal === null ? (code ?? 70) : 128 + constants.signals[signal]),
+  );
 }
 
 function installedBun() {

@@ -17,6 +17,8 @@ import { describe, exitCode } from "../output.ts";
 
 /** How long a process that closed everything may take to end, in milliseconds. */
 const LINGER_MS = 100;
+/** Milliseconds in which a signal that is sent again is the same request to stop. */
+const REPEAT_MS = 1000;
 
 /** The settings of this environment. @throws {ConfigError} */
 export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
@@ -82,10 +84,21 @@ export function stopAsked(isWorker = false): Promise<string> {
       process.on("SIGHUP", () => {
         if (!hasTerminal()) stop("the terminal was closed");
       });
-    process.once("SIGINT", () => stop("SIGINT"));
-    process.once("SIGTERM", () => stop("SIGTERM"));
+    for (const signal of ["SIGINT", "SIGTERM"] as const) onStopSignal(signal, () => stop(signal));
     if (isWorker) process.once("disconnect", () => stop("the server of this worker ended"));
   });
+}
+
+/**
+ * A terminal sends a signal to all processes of the command, and npm and `bin/meshca.mjs` pass it on: this
+ * process gets it twice, which asks once. After a moment the same signal has its default action.
+ */
+function onStopSignal(signal: "SIGINT" | "SIGTERM", stop: () => void): void {
+  const handler = () => {
+    stop();
+    setTimeout(() => process.removeListener(signal, handler), REPEAT_MS).unref();
+  };
+  process.on(signal, handler);
 }
 
 /** Whether the controlling terminal of this process is open (tty(4)). */
