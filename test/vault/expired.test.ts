@@ -99,11 +99,11 @@ for (const kind of VAULT_KINDS)
         await ca.manager.configure(forced.request);
         const { roots } = ca.manager.require().state;
         assert.deepEqual(
-          roots.map(({ id, abandoned }) => [id, abandoned]),
-          [
+          new Map(roots.map(({ id, abandoned }) => [id, abandoned])),
+          new Map([
             [before, true],
             [forced.id, false],
-          ],
+          ]),
         );
         await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       } finally {
