@@ -5,8 +5,7 @@
  * @module
  */
 
-import type { DeletionTime } from "../deletion-time.ts";
-import { ConflictError, NotReadyError, ProviderError, reasonOf } from "../errors.ts";
+import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { PrimaryDatacenter } from "../ports/primary.ts";
@@ -37,15 +36,7 @@ import {
   planNewRoot,
   planReplacedRoot,
   type RotationRequest,
-  requireIndex,
 } from "./plan-change.ts";
-import {
-  type Followed,
-  planFollow,
-  planFollowerConfiguration,
-  planFollowerPrune,
-  planJoin,
-} from "./plan-follow.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import { renewWindowMs } from "./renew-window.ts";
 import { Replica } from "./replica.ts";
@@ -54,7 +45,8 @@ import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
 import { longestConfirmMs } from "./root-removal.ts";
-import { nextFollowerStep, nextStep, type Step } from "./schedule.ts";
+import { nextStep, type Step } from "./schedule.ts";
+import { Secondary } from "./secondary.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
@@ -103,7 +95,7 @@ export class CertificateAuthority {
   readonly #limiter: Limiter;
   readonly #signer: LeafSigner;
   /** Null in a primary datacenter. */
-  readonly #follower: Follower | null;
+  readonly #secondary: Secondary | null;
 
   /** @throws {RangeError} for lease times or ages that cannot work */
   constructor(options: CaOptions) {
@@ -129,10 +121,16 @@ export class CertificateAuthority {
       datacenter: options.hasDatacenters === true ? datacenter : null,
     });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
-    this.#follower =
-      options.primary === undefined || options.primary === null
+    const { primary = null } = options;
+    this.#secondary =
+      primary === null
         ? null
-        : new Follower(options.primary, ports);
+        : new Secondary({
+            follower: new Follower(primary, ports),
+            changes: this.#changes,
+            maintenance: this.#maintenance,
+            ...{ policy, clock, bootstrap: options.bootstrap },
+          });
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
       datacenter,
@@ -239,17 +237,9 @@ export class CertificateAuthority {
    * @returns whether anything changed.
    */
   configure(request: ConfigurationRequest, caller: Caller = NOBODY): Promise<boolean> {
+    if (this.#secondary !== null) return this.#secondary.configure(request, caller);
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
-      const snapshot = change.require();
-      const planned =
-        this.#follower === null
-          ? await planConfiguration(snapshot, request, change)
-          : await planFollowerConfiguration(
-              snapshot,
-              request,
-              await readListing(this.#follower),
-              change,
-            );
+      const planned = await planConfiguration(change.require(), request, change);
       if (planned === null) change.recordUnchanged("configure");
       else await change.commit(planned);
       return planned !== null;
@@ -261,15 +251,10 @@ export class CertificateAuthority {
    * @returns the snapshot with it.
    */
   rotate(request: RotationRequest, caller: Caller = NOBODY): Promise<Snapshot> {
-    return this.#changes.run("RECONFIGURING", caller, async (change) => {
-      const snapshot = change.require();
-      if (this.#follower === null)
-        return change.commit(await planNewRoot(snapshot, request, change));
-      requireIndex(snapshot.state, request.modifyIndex);
-      const followed = await readListing(this.#follower);
-      const planned = await planFollow(snapshot, followed, change, true);
-      return planned === null ? snapshot : change.commit(planned);
-    });
+    if (this.#secondary !== null) return this.#secondary.rotate(request, caller);
+    return this.#changes.run("RECONFIGURING", caller, async (change) =>
+      change.commit(await planNewRoot(change.require(), request, change)),
+    );
   }
 
   /**
@@ -403,7 +388,10 @@ export class CertificateAuthority {
     const time = await this.#deletionClock.look(state);
     if (this.#replica.stopped !== null) return { kind: "wait", until };
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
-    if (this.#follower !== null) return this.#tickFollower(this.#follower, time, garbageAt);
+    if (this.#secondary !== null) {
+      const { step, handled } = await this.#secondary.tick(state, time, garbageAt);
+      return handled ? step : this.#maintain(step);
+    }
     const rotateAt = state === null ? null : autoRotationAt(state, providers);
     const due = nextStep(state, this.#policy, time, { collectAt: garbageAt, rotateAt });
     if (due.kind === "bootstrap") await this.#bootstrap();
@@ -414,7 +402,7 @@ export class CertificateAuthority {
 
   /** Whether this datacenter follows another one. */
   get isSecondary(): boolean {
-    return this.#follower !== null;
+    return this.#secondary !== null;
   }
 
   /**
@@ -422,55 +410,10 @@ export class CertificateAuthority {
    * @returns whether it waited. @throws {CaError}
    */
   async followPrimary(signal: AbortSignal): Promise<boolean> {
-    const follower = this.#follower;
-    if (follower === null || this.#leadership.lease === null) return false;
-    if (await follower.watch(signal)) await this.tick();
+    const secondary = this.#secondary;
+    if (secondary === null || this.#leadership.lease === null) return false;
+    if (await secondary.watch(signal)) await this.tick();
     return true;
-  }
-
-  /** Does the one step of a secondary datacenter that is due. */
-  async #tickFollower(
-    follower: Follower,
-    time: DeletionTime,
-    collectAt: Date | null,
-  ): Promise<Step> {
-    const now = this.#ports.clock.now().getTime();
-    await follower.look();
-    const state = this.snapshot?.state ?? null;
-    const { listing, primary } = follower;
-    const due = nextFollowerStep(state, listing, { policy: this.#policy, time, collectAt });
-    const attempt = (text: string, work: () => Promise<unknown>) =>
-      this.#maintenance.attempt(follower.step, text, work);
-    let done = false;
-    if (listing !== null && due.kind === "join")
-      done = await attempt("Failed to join the primary datacenter; will retry", () =>
-        this.#join({ primary, listing }),
-      );
-    else if (listing !== null && (due.kind === "follow" || due.kind === "renew"))
-      done = await attempt(
-        "Failed to follow the primary datacenter; leaves are signed under the present roots, will retry",
-        () =>
-          this.#apply((snapshot, change) =>
-            planFollow(snapshot, { primary, listing }, change, due.kind === "renew"),
-          ),
-      );
-    else if (listing !== null && due.kind === "prune") {
-      await this.#apply((snapshot, change) => planFollowerPrune(snapshot, listing, change));
-      done = true;
-    } else {
-      if (due.kind === "wait") follower.step.fault = null;
-      return this.#maintain(due);
-    }
-    return done ? due : { kind: "wait", until: new Date(now + this.#policy.leaderRetryMs) };
-  }
-
-  /** Takes over the primary's roots for the first time, unless another replica did. */
-  #join(followed: Followed): Promise<void> {
-    return this.#changes.run("INITIALIZING", NOBODY, async (change) => {
-      if (change.snapshot !== null) return;
-      const { clusterId: _, trustDomain: __, ...config } = this.#bootstrapConfig;
-      await change.commit(await planJoin(followed, config, change));
-    });
   }
 
   /** Does a step that may have to wait for its retry, or an inspection. @returns what it did */
@@ -543,12 +486,9 @@ export class CertificateAuthority {
   /** Inspects the provider's issuer and root: a lost issuer is renewed, another root followed. */
   async #inspect(): Promise<void> {
     const found = await this.snapshot?.provider?.external?.inspect();
-    const follower = this.#follower;
-    if (follower !== null) {
+    if (this.#secondary !== null) {
       // The root is the primary's.
-      if (!found?.issuerLost) return;
-      const followed = await readListing(follower);
-      await this.#apply((snapshot, change) => planFollow(snapshot, followed, change, true));
+      if (found?.issuerLost === true) await this.#secondary.replaceIssuer();
       return;
     }
     if (!found?.rootReplaced) this.#maintenance.setRefusedRoot(null);
@@ -602,7 +542,7 @@ export class CertificateAuthority {
       live,
       notes,
       providerUnavailable: unavailable,
-      primary: this.#follower?.status ?? null,
+      primary: this.#secondary?.status ?? null,
     };
   }
 
@@ -692,16 +632,4 @@ export class CertificateAuthority {
     if (current === null) return "the CA has not finished initializing";
     return this.#changes.incompatibleReplica();
   }
-}
-
-/** @throws {ProviderError} `provider_unavailable` before the primary's roots were read */
-async function readListing(follower: Follower): Promise<Followed> {
-  await follower.look(true);
-  const { primary, listing, status } = follower;
-  if (listing !== null) return { primary, listing };
-  throw new ProviderError(
-    "provider_unavailable",
-    `Cannot change the CA: the roots of the primary datacenter ${primary.name} could not be read${status.fault === null ? "" : `: ${status.fault.reason}`}`,
-    { retryAfterMs: 4000 },
-  );
 }
