@@ -70,7 +70,7 @@ describe("meshca doctor and one server on SQLite", () => {
       );
       assert.match(
         found.finding("acl.management_token").fix,
-        /meshca acl token delete -id [0-9a-f-]{36}$/,
+        /meshca acl token delete -accessor-id [0-9a-f-]{36}$/,
       );
       for (const id of [
         "server.reachable",
@@ -137,9 +137,11 @@ describe("meshca doctor and one server on SQLite", () => {
     await call("PUT", "/v1/acl/policy", { Name: "open", Rules: 'operator = "read"' });
     const path = "/v1/acl/token/00000000-0000-0000-0000-000000000002";
     await call("PUT", path, { Policies: [{ Name: "open" }] });
-    const { what } = (await doctor(environment)).finding("acl.anonymous");
+    const { what, fix } = (await doctor(environment)).finding("acl.anonymous");
     assert.equal(what, "Callers without a token have rights: policy open");
-    await call("PUT", path, { Policies: [] });
+    // As the fix says.
+    const [, url = "", body = ""] = /SERVER(\S+) -d '(.*)'$/.exec(fix) ?? [];
+    await call("PUT", url, JSON.parse(body));
     assert.equal((await doctor(environment)).of("acl.anonymous").outcome, "ok");
   });
 

@@ -2,6 +2,7 @@
  * Checks of access control: whether it is on, and tokens that could do more than is meant.
  * @module
  */
+import { ANONYMOUS } from "../../core/acl/authorizer.ts";
 import { isLoopback } from "../../net/server-address.ts";
 import { quoted } from "../files.ts";
 import type { Facts } from "./look.ts";
@@ -64,7 +65,7 @@ function anonymous(id: CheckId, { AnonymousRights }: Tokens): Result {
             severity: "warning",
             what: `Callers without a token have rights: ${AnonymousRights.join(", ")}`,
             why: "Everyone who reaches the server has them",
-            fix: "meshca acl token update -id anonymous, without policies and roles; or PUT /v1/acl/token/00000000-0000-0000-0000-000000000002",
+            fix: `curl -X PUT -H "X-Consul-Token: $CONSUL_HTTP_TOKEN" SERVER/v1/acl/token/${ANONYMOUS.accessorId} -d '{"Policies": [], "Roles": [], "ServiceIdentities": [], "NodeIdentities": [], "TemplatedPolicies": []}'`,
           },
         ];
   return found(id, "none", findings);
@@ -79,7 +80,7 @@ function managementToken(id: CheckId, { InitialManagement }: Tokens): Result {
             severity: "warning",
             what: `The initial management token of the settings is valid (accessor ${InitialManagement})`,
             why: "It may do everything, never expires, and is in the settings of every replica",
-            fix: `Make a token for each operator; remove MESHCA_INITIAL_MANAGEMENT_TOKEN from each replica and restart; then meshca acl token delete -id ${quoted(InitialManagement)}`,
+            fix: `Make a token for each operator; remove MESHCA_INITIAL_MANAGEMENT_TOKEN from each replica and restart; then meshca acl token delete -accessor-id ${quoted(InitialManagement)}`,
           },
         ];
   return found(id, "none in the settings", findings);
@@ -92,7 +93,7 @@ function unlimited(id: CheckId, { Management, Unlimited, Total }: Tokens): Resul
       severity: "note",
       what: `Tokens with all rights never expire: ${Management.join(", ")}`,
       why: "A copy of one that is lost can be used for ever",
-      fix: "Make others with -expires-ttl, and delete these: meshca acl token delete -id ACCESSOR",
+      fix: "Make others with -expires-ttl, and delete these: meshca acl token delete -accessor-id ACCESSOR",
     });
   if (Unlimited > 0)
     findings.push({
