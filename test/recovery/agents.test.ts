@@ -142,6 +142,7 @@ describe("agents whose roots and leaves have expired", () => {
         /every root that verifies a server has expired, .*; run meshca roots --pem /,
       );
       await server.stop();
+      for (const name of [folder, dataDir]) rmSync(name, { recursive: true, force: true });
     }),
   );
 
