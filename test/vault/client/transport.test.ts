@@ -88,12 +88,10 @@ describe("Transport", () => {
     });
     for (const port of [silent, dripping]) {
       const address = `http://127.0.0.1:${port}`;
-      const began = performance.now();
       assert.equal(
         await reason(transportTo(address).send(get(`${address}/v1/x`, { timeoutMs: 300 }))),
         "timeout",
       );
-      assert.ok(performance.now() - began < 3000);
     }
   });
 
