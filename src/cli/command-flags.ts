@@ -3,7 +3,7 @@
  * @module
  */
 import type { Command } from "./command.ts";
-import { CONNECTION_FLAGS } from "./connection/address.ts";
+import { CONNECTION_FLAGS } from "./connection/connection-flags.ts";
 import type { Flag } from "./flags.ts";
 
 const JSON_FLAG: Flag = { name: "json", value: null, help: "print JSON" };

@@ -3,7 +3,9 @@
  * @module
  */
 import {
+  accessSync,
   closeSync,
+  constants,
   existsSync,
   openSync,
   readdirSync,
@@ -11,6 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { dirname } from "node:path";
 import { errorCode, fileReason } from "../config/file-errors.ts";
 import { readRegularFile } from "../entry/regular-file.ts";
 import { readCertificates, readKeyPair } from "../tls/key-pair.ts";
@@ -58,9 +61,34 @@ function readText(what: string, path: string): string {
 const unusable = (what: string, path: string, reason: string): Failure =>
   new Failure(EXIT.data, `${what} ${JSON.stringify(path)} ${reason}`);
 
-/** @throws {Failure} if one of the files exists */
+/**
+ * Checks before a server is asked that files can be written.
+ * @throws {Failure} if one of them exists, or its folder cannot be written to
+ */
 export function requireNew(paths: readonly string[]): void {
-  for (const path of paths) if (existsSync(path)) throw exists(path);
+  for (const [i, path] of paths.entries()) {
+    if (existsSync(path)) throw exists(path);
+    if (paths.indexOf(path) !== i)
+      throw new Failure(EXIT.usage, `The file ${JSON.stringify(path)} is named twice`);
+    const folder = dirname(path);
+    try {
+      accessSync(folder, constants.W_OK);
+    } catch (error) {
+      throw notWritten(path, folder, error);
+    }
+  }
+}
+
+function notWritten(path: string, folder: string, error: unknown): Failure {
+  const reason =
+    errorCode(error) === "ENOENT"
+      ? `there is no folder ${JSON.stringify(folder)}`
+      : (fileReason(error) ?? "unknown");
+  return new Failure(
+    EXIT.cannotCreate,
+    `The file ${JSON.stringify(path)} cannot be written: ${reason}`,
+    error,
+  );
 }
 
 /** A file that does not exist yet. */
@@ -85,13 +113,7 @@ export function writeNewFiles(files: readonly NewFile[]): void {
       }
     } catch (error) {
       for (const one of written) rmSync(one, { force: true });
-      throw errorCode(error) === "EEXIST"
-        ? exists(path)
-        : new Failure(
-            EXIT.cannotCreate,
-            `The file ${JSON.stringify(path)} cannot be written: ${fileReason(error) ?? "unknown"}`,
-            error,
-          );
+      throw errorCode(error) === "EEXIST" ? exists(path) : notWritten(path, dirname(path), error);
     }
 }
 

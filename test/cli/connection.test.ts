@@ -17,7 +17,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { CONNECTION_FLAGS, readServerOptions } from "../../src/cli/connection/address.ts";
+import { readServerOptions } from "../../src/cli/connection/address.ts";
+import { CONNECTION_FLAGS } from "../../src/cli/connection/connection-flags.ts";
 import { type Environment, Flags } from "../../src/cli/flags.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";

@@ -27,6 +27,7 @@ describe("odd input of commands", () => {
     chmodSync(join(folder, "open.pem"), 0o640);
     writeFileSync(join(folder, "other.pem"), selfSigned("web").key, { mode: 0o600 });
     writeFileSync(join(folder, "text"), "hello\n");
+    writeFileSync(join(folder, "lines"), "a\nb\n");
   });
   after(async () => {
     await server.stop();
@@ -71,6 +72,22 @@ describe("odd input of commands", () => {
       "renew --cert leaf.pem --key fifo --key-out k",
       66,
       'The key file "fifo" cannot be read: it is not a regular file',
+    ],
+    [
+      "sign --service web --key-out none/key.pem",
+      73,
+      'The file "none/key.pem" cannot be written: there is no folder "none"',
+    ],
+    [
+      "backup save none/a.backup",
+      73,
+      'The file "none/a.backup" cannot be written: there is no folder "none"',
+    ],
+    ["sign --service web --key-out one.pem --out one.pem", 64, 'The file "one.pem" is named twice'],
+    [
+      "roots --token-file lines",
+      65,
+      'The token in the file "lines" has characters that no token has',
     ],
     ["rotate --yes --modify-index=", 64, '--modify-index must be a whole number from 1, not ""'],
     [

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, type Entry, isGroup } from "../../src/cli/command.ts";
 import { flagsOf } from "../../src/cli/command-flags.ts";
-import { CONNECTION_FLAGS } from "../../src/cli/connection/address.ts";
+import { CONNECTION_FLAGS } from "../../src/cli/connection/connection-flags.ts";
 import type { Flag } from "../../src/cli/flags.ts";
 import { PROGRAM } from "../../src/cli/program.ts";
 import { ROOT } from "../fixtures/root.ts";

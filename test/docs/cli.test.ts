@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { normalise } from "../../src/cli/arguments.ts";
 import { flagsOf } from "../../src/cli/command-flags.ts";
 import { DOCTOR_EXITS } from "../../src/cli/commands/doctor.ts";
-import { CONNECTION_FLAGS } from "../../src/cli/connection/address.ts";
+import { CONNECTION_FLAGS } from "../../src/cli/connection/connection-flags.ts";
 import { EXIT } from "../../src/cli/output.ts";
 import { CLIENT_VARIABLES } from "../../src/config/client-variables.ts";
 import { cliPage, commandsOf } from "./cli-page.ts";

@@ -3,7 +3,7 @@
  * @module
  */
 import { type Entry, type Group, isGroup } from "../command.ts";
-import { ENTERPRISE_FLAGS } from "../connection/address.ts";
+import { ENTERPRISE_FLAGS } from "../connection/connection-flags.ts";
 import { authMethod } from "./acl/auth-method.ts";
 import { bindingRule } from "./acl/binding-rule.ts";
 import { bootstrap } from "./acl/login.ts";

@@ -2,70 +2,11 @@
  * Which server a command calls, and how: flags first, then MESHCA_* variables, then CONSUL_* ones.
  * @module
  */
-
 import type { SharedClientVariable } from "../../config/client-variables.ts";
 import { errorCode, fileReason } from "../../config/file-errors.ts";
-import type { Environment, Flag, Flags } from "../flags.ts";
+import type { Environment, Flags } from "../flags.ts";
 import { EXIT, Failure } from "../output.ts";
-
-/** Where Consul's command line looks, and meshca listens by default. */
-const DEFAULT_ADDRESS = "http://127.0.0.1:8500";
-
-const both = (name: SharedClientVariable): readonly string[] => [
-  `MESHCA_${name}`,
-  `CONSUL_${name}`,
-];
-
-/** The flags of every command that calls a server. */
-export const CONNECTION_FLAGS: readonly Flag[] = [
-  {
-    ...{ name: "http-addr", value: "ADDRESS", variables: both("HTTP_ADDR") },
-    help: `server: URL, HOST:PORT or unix:///PATH (${DEFAULT_ADDRESS})`,
-  },
-  {
-    ...{ name: "token", value: "TOKEN", variables: both("HTTP_TOKEN") },
-    help: "ACL token; other users of this machine can see it: rather use --token-file",
-  },
-  {
-    ...{ name: "token-file", value: "FILE", variables: both("HTTP_TOKEN_FILE"), file: true },
-    help: "file with the ACL token",
-  },
-  {
-    ...{ name: "ca-file", value: "FILE", variables: both("CACERT"), file: true },
-    help: "certificates in PEM that verify the server",
-  },
-  {
-    ...{ name: "ca-path", value: "FOLDER", variables: both("CAPATH"), file: true },
-    help: "folder with certificates in PEM that verify the server",
-  },
-  {
-    ...{ name: "client-cert", value: "FILE", variables: both("CLIENT_CERT"), file: true },
-    help: "client certificate in PEM, with its chain",
-  },
-  {
-    ...{ name: "client-key", value: "FILE", variables: both("CLIENT_KEY"), file: true },
-    help: "private key of the client certificate",
-  },
-  {
-    ...{ name: "tls-server-name", value: "NAME", variables: both("TLS_SERVER_NAME") },
-    help: "name that the server's certificate must have (the host of the address)",
-  },
-  {
-    ...{ name: "server-pin", value: "PIN", variables: ["MESHCA_SERVER_PIN"] },
-    help: "sha256:HEX of the server's certificate, also if it has expired, or of its root",
-  },
-  {
-    name: "datacenter",
-    value: "NAME",
-    help: "datacenter to ask, through the server (the server's)",
-  },
-  { name: "stale", value: null, help: "accept an answer of any replica, as every one is" },
-];
-
-/** Of Consul Enterprise, for commands of access control: the server refuses them. */
-export const ENTERPRISE_FLAGS: readonly Flag[] = ["namespace", "partition"].map((name) => ({
-  ...{ name, value: "NAME", help: "of Consul Enterprise", hidden: true },
-}));
+import { CONNECTION_FLAGS, DEFAULT_ADDRESS, variablesOf } from "./connection-flags.ts";
 
 /** How a command reads files. */
 export interface Files {
@@ -178,7 +119,7 @@ function firstOf(names: readonly string[], environment: Environment): string | n
 
 /** @throws {Failure} */
 function readSwitch(name: SharedClientVariable, environment: Environment): boolean | null {
-  for (const variable of both(name)) {
+  for (const variable of variablesOf(name)) {
     const value = environment[variable];
     if (value === undefined || value === "") continue;
     if (/^(?:1|t|true)$/i.test(value)) return true;
@@ -240,7 +181,10 @@ function readToken(flags: Flags, environment: Environment, files: Files): string
       throw new Failure(EXIT.data, `The token file ${JSON.stringify(file)} is empty`);
     if (token === "") continue;
     if (!/^[\x21-\x7e]{1,4096}$/.test(token))
-      throw new Failure(EXIT.data, "The token has characters that no token has");
+      throw new Failure(
+        EXIT.data,
+        `The token${file === "" ? "" : ` in the file ${JSON.stringify(file)}`} has characters that no token has`,
+      );
     return token;
   }
   return null;

@@ -67,7 +67,7 @@ export function answerFailure(
   if (status === 403)
     return new HttpFailure(
       EXIT.permission,
-      `${text || "Permission denied"}; ${tokenAdvice(token !== null, text)}`,
+      `${text.replace(/\.$/, "") || "Permission denied"}; ${tokenAdvice(token !== null, text)}`,
       answer,
     );
   if (status === 404 && /not a recognized HTTP API endpoint/.test(text))

@@ -16,7 +16,7 @@ import {
 } from "../../acl/records.ts";
 import { tokenText } from "../../acl/text.ts";
 import type { Command } from "../../command.ts";
-import { ENTERPRISE_FLAGS } from "../../connection/address.ts";
+import { ENTERPRISE_FLAGS } from "../../connection/connection-flags.ts";
 import { readInput } from "../../files.ts";
 import { EXIT, Failure, usage } from "../../output.ts";
 
