@@ -275,7 +275,8 @@ export const decodePolicy = (body: Json): AclPolicy => policy.decode(body);
 export const decodeMethod = (body: Json): AuthMethod => authMethod.decode(body);
 export const decodeRule = (body: Json): BindingRule => bindingRule.decode(body);
 
-const indexes = ({ createIndex, modifyIndex }: Entry<unknown>) => ({
+type Indexes = Pick<Entry<unknown>, "createIndex" | "modifyIndex">;
+const indexes = ({ createIndex, modifyIndex }: Indexes) => ({
   CreateIndex: createIndex,
   ModifyIndex: modifyIndex,
 });
@@ -332,7 +333,7 @@ export function templateJson({ name, description, schema, template }: PolicyTemp
 }
 
 /** @param full with the rules, which lists leave out. */
-export function policyJson(entry: Entry<AclPolicy>, full: boolean): Json {
+export function policyJson(entry: Pick<Entry<AclPolicy>, "value"> & Indexes, full: boolean): Json {
   const { ID, ...content } = policy.encode(entry.value);
   const { Rules, ...stub } = content;
   return {

@@ -111,6 +111,9 @@ describe("meshca acl", () => {
   it("a token that is read and written keeps its secret", OPTIONS, async () => {
     const made = await jsonOf("acl", "token", "create", "-service-identity", "web");
     const id = String(made.AccessorID);
+    const expanded = await screenOf("acl", "token", "read", "-accessor-id", id, "-expanded");
+    assert.match(expanded, /SecretID: +<hidden>\n.*\tRules:\n\t\tservice "web" \{/s);
+    assert.match(expanded, /\nDefault Policy: deny\n/);
     const append = ["-append-service-identity", "api", "-append-templated-policy", "builtin/dns"];
     const changed = await jsonOf("acl", "token", "update", "-accessor-id", id, ...append);
     assert.deepEqual(changed.ServiceIdentities, [{ ServiceName: "web" }, { ServiceName: "api" }]);
@@ -121,6 +124,36 @@ describe("meshca acl", () => {
     const copy = await jsonOf("acl", "token", "clone", "-accessor-id", id);
     assert.notEqual(copy.SecretID, made.SecretID);
     assert.deepEqual(copy.ServiceIdentities, changed.ServiceIdentities);
+  });
+
+  it("-expanded shows what roles and their identities grant", OPTIONS, async () => {
+    await run("acl", "policy", "create", "-name", "in-role", "-rules", 'mesh = "read"');
+    const links = ["-policy-name", "in-role", "-node-identity", "n:dc1"];
+    await run("acl", "role", "create", "-name", "wide", ...links);
+    const made = await jsonOf(
+      "acl",
+      "token",
+      "create",
+      "-role-name",
+      "wide",
+      "-policy-name",
+      "in-role",
+    );
+    const read = ["acl", "token", "read", "-accessor-id", String(made.AccessorID), "-expanded"];
+    const token = await jsonOf(...read);
+    const policies = token.ExpandedPolicies as { Name: string; Description: string }[];
+    // A policy of both is listed once.
+    assert.deepEqual(
+      policies.map(({ Name, Description }) => Description || Name),
+      ["in-role", "synthetic policy generated from templated policy: builtin/node"],
+    );
+    const roles = token.ExpandedRoles as { Name: string }[];
+    assert.deepEqual(
+      roles.map(({ Name }) => Name),
+      ["wide"],
+    );
+    assert.equal(token.AgentACLDefaultPolicy, "deny");
+    assert.equal(token.SecretID, "<hidden>");
   });
 
   it("templated policies on a terminal and in JSON", OPTIONS, async () => {
@@ -241,6 +274,7 @@ describe("meshca acl", () => {
     await fails(65, /No such token ID with prefix: ffff/, "acl", "token", "read", "-id", "ffff");
     // Consul's connect commands do not have the flag either.
     await fails(64, /-namespace is not a flag/, "connect", "ca", "get-config", "-namespace", "x");
+    await fails(64, /not with --self/, "acl", "token", "read", "-self", "-expanded");
     await fails(64, /Unknown format: xml/, "acl", "token", "list", "-format", "xml");
     await fails(
       64,

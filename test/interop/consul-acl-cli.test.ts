@@ -159,6 +159,7 @@ describe("consul acl and meshca acl", { skip }, () => {
       await same(["acl", "token", "read", "-self", ...form]);
       await same(["acl", "token", "list", ...form]);
     }
+    await same(["acl", "token", "read", "-accessor-id", id, "-expanded", "-format=json"]);
     // The beginning of an id is enough.
     await same(["acl", "token", "read", "-accessor-id", id.slice(0, -2)]);
     const update = ["acl", "token", "update", "-accessor-id", id];

@@ -94,6 +94,16 @@ export const tokenText: ObjectText = (token, meta) => {
   );
 };
 
+/** A token with all of its rules; of identities and templated policies the policies that they are. */
+export const expandedTokenText: ObjectText = (token, meta) => {
+  const policies = objectsOf(token, "ExpandedPolicies").map((policy) => {
+    const rules = textOf(policy, "Rules").trimEnd().replaceAll(/^/gm, "\t\t");
+    const [id, description] = [textOf(policy, "ID"), textOf(policy, "Description")];
+    return `Policy Name: ${textOf(policy, "Name")}\n\tID: ${id}\n\tDescription: ${description}\n\tRules:\n${rules}\n\n`;
+  });
+  return `${tokenText(token, meta)}\n${policies.join("")}Default Policy: ${textOf(token, "AgentACLDefaultPolicy")}\n`;
+};
+
 export const roleText: ObjectText = (role, meta) =>
   lines(
     [

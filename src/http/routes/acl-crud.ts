@@ -143,7 +143,7 @@ function templateRoutes(acl: AclEndpoints): Route[] {
           name,
           datacenters: [],
         });
-        return policyJson({ value, version: 0, createIndex: 0, modifyIndex: 0 }, true);
+        return policyJson({ value, createIndex: 0, modifyIndex: 0 }, true);
       }),
     }),
   ];

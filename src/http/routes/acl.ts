@@ -10,6 +10,7 @@ import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.t
 import type { Audit } from "../../core/ports/audit.ts";
 import { AclEndpoints } from "../acl-endpoint.ts";
 import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-json.ts";
+import { expandedTokenJson } from "../expanded-token.ts";
 import type { AclOptions } from "../options.ts";
 import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
@@ -99,7 +100,12 @@ function tokenRoutes(acl: AclEndpoints): Route[] {
       }),
     }),
     consulRoute("/v1/acl/token/:id", {
-      GET: acl.read((call, admin) => tokenJson(readToken(admin, call.param("id")), admin)),
+      GET: acl.endpoint("acl:read", (call, { admin, defaultPolicy }) => {
+        const entry = readToken(admin, call.param("id"));
+        return call.params().has("expanded")
+          ? expandedTokenJson(entry, admin, defaultPolicy)
+          : tokenJson(entry, admin);
+      }),
       PUT: acl.write(async (call, admin) => {
         const request = decodeToken(await acl.body(call));
         requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");

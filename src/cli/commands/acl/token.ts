@@ -17,13 +17,16 @@ import {
   attempt,
   FORMAT_FLAG,
   META_FLAG,
+  objectsOf,
+  POLICY,
   pathOf,
   putObject,
   readObject,
+  shaped,
   show,
   TOKEN,
 } from "../../acl/records.ts";
-import { tokenText } from "../../acl/text.ts";
+import { expandedTokenText, tokenText } from "../../acl/text.ts";
 import type { Command, Group } from "../../command.ts";
 import { usage } from "../../output.ts";
 import { deleteCommand, listCommand, readCommand, selected, selectorFlags } from "./crud.ts";
@@ -135,9 +138,31 @@ const read: Command = {
   flags: [
     ...(readOne.flags ?? []),
     { name: "self", value: null, help: "the token that is sent with this command" },
+    {
+      name: "expanded",
+      value: null,
+      help: "show all rules that it grants, and the default policy",
+    },
   ],
   async run(call) {
-    if (!call.flags.on("self")) return readOne.run(call);
+    const { flags } = call;
+    if (flags.on("expanded")) {
+      if (flags.on("self")) throw usage("Give --expanded with --accessor-id, not with --self");
+      const key = await selected(call, TOKEN);
+      const expanded = await attempt(`Error reading token ${JSON.stringify(key)}`, () =>
+        readObject(call.connect(), pathOf(TOKEN, key), { expanded: "true" }),
+      );
+      if (!("ExpandedPolicies" in expanded))
+        throw call.connect().foreign("it does not expand tokens");
+      const ExpandedPolicies = objectsOf(expanded, "ExpandedPolicies").map((one) =>
+        shaped(POLICY, one),
+      );
+      show(call, { ...expanded, ExpandedPolicies }, (token) =>
+        expandedTokenText(token, flags.on("meta")),
+      );
+      return 0;
+    }
+    if (!flags.on("self")) return readOne.run(call);
     const found = await attempt("Error reading token", () =>
       readObject(call.connect(), "/v1/acl/token/self"),
     );
