@@ -22,7 +22,7 @@ const MAX_LINES = 40;
  * those of slow files build images.
  */
 const timeoutOf = (files: readonly string[]): number =>
-  files.every((file) => file.endsWith(".slow.ts")) ? 900_000 : 60_000;
+  files.every((file) => file.endsWith(".slow.ts")) ? 900_000 : 120_000;
 
 /** Runs bun's test runner and counts by its last lines. */
 async function run(files: readonly string[]) {
