@@ -222,4 +222,59 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/issuers",
     ],
   ),
+  ...guardsOf("src/core/ca/schedule.ts", [
+    "an automatic rotation by one reading of a clock that was ahead",
+    "rotateAt <= confirmed",
+    "rotateAt <= time.now",
+    "core/ca/auto-rotation",
+  ]),
+  ...guardsOf("src/core/ca/auto-rotation.ts", [
+    "an automatic rotation of a root that an operator supplied",
+    "next?.obstacle === null ? next.at : null",
+    "next?.at ?? null",
+    "core/ca/auto-rotation",
+  ]),
+  ...guardsOf("src/core/state.ts", [
+    "a state with RootAutoRotate for a version that would drop the field",
+    "if (names(FIELDS_SINCE_6)) return 6;",
+    "",
+    "core/ca/auto-rotation",
+  ]),
+  ...guardsOf("providers/common-config.ts", [
+    "the least and the largest RootAutoRotate",
+    "rootAutoRotate !== 0 && !(rootAutoRotate >= MIN_SHARE && rootAutoRotate < 1)",
+    "false",
+    "core/ca/auto-rotation",
+  ]),
+  ...guardsOf(
+    "src/http/ca-json.ts",
+    [
+      "an expired root in the listing",
+      'status === "active" || certificate.notAfter > now',
+      "true",
+      "http/roots",
+    ],
+    [
+      "the active root in the listing after its expiry",
+      'status === "active" || certificate.notAfter > now',
+      "certificate.notAfter > now",
+      "http/roots",
+    ],
+  ),
+  ...guardsOf(
+    "src/http/routes/roots.ts",
+    [
+      "a listing from before a root expired",
+      "known.since <= time && time < known.until",
+      "known.since <= time",
+      "http/roots",
+    ],
+    [
+      "a listing without a root that a clock ahead left out",
+      "known.since <= time && time < known.until",
+      "time < known.until",
+      "http/roots",
+    ],
+    ["the ETag of a listing from before a root expired", "hidden === 0", "true", "http/roots"],
+  ),
 ];

@@ -31,7 +31,7 @@ export function autoRotationOf(state: CaState, types: ProviderTypes): AutoRotati
   };
 }
 
-/** When `rotateAutomatically` is due; null if the root is not rotated by itself. */
+/** When the root is rotated by itself; null if it is not. */
 export function autoRotationAt(state: CaState, types: ProviderTypes): Date | null {
   const next = autoRotationOf(state, types);
   return next?.obstacle === null ? next.at : null;
