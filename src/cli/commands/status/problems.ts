@@ -67,7 +67,8 @@ function addDetails(
   for (const text of all("audit")) if (text !== "ok") add("warning", `Audit log: ${text}`, DOCTOR);
   for (const text of all("tls")) add("warning", `TLS: ${text}`, null);
   for (const text of all("primary"))
-    if (/; not followed since /.test(text)) add("warning", `The primary datacenter ${text}`, null);
+    if (/; not followed since /.test(text))
+      add("warning", `The primary datacenter ${text}`, DOCTOR);
   for (const text of all("remedy"))
     add("warning", sentence(text), /\bmeshca (recover|rotate)\b/.exec(text)?.[1] ?? null);
 }
