@@ -4,7 +4,8 @@
  */
 import { type Json, sortKeys } from "../consul/go-json.ts";
 import * as go from "../consul/go-struct.ts";
-import type { ConfigurationRequest, RotationRequest } from "../core/ca/plan-change.ts";
+import type { ConfigurationRequest } from "../core/ca/plan-change.ts";
+import type { RotationRequest } from "../core/ca/plan-root.ts";
 
 const Configuration = {
   Provider: go.string(".Alias.Provider"),

@@ -25,19 +25,17 @@ import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
 import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
+import { type ConfigurationRequest, newCommitId, planConfiguration } from "./plan-change.ts";
+import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import {
   type BootstrapConfig,
-  type ConfigurationRequest,
   newClusterId,
-  newCommitId,
   planAutoRotation,
   planBootstrap,
-  planConfiguration,
   planNewRoot,
   planReplacedRoot,
   type RotationRequest,
-} from "./plan-change.ts";
-import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
+} from "./plan-root.ts";
 import { renewWindowMs } from "./renew-window.ts";
 import { Replica } from "./replica.ts";
 import { ReplicaHealth } from "./replica-health.ts";

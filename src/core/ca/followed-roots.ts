@@ -7,14 +7,7 @@
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import type { PrimaryListing, PrimaryRoot } from "../ports/primary.ts";
-import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
-import {
-  type CaState,
-  type FollowedPrimary,
-  type ProviderState,
-  type RootEntry,
-  SCHEMA,
-} from "../state.ts";
+import type { CaState, FollowedPrimary, ProviderState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { issuerChainOf } from "./cross-chain.ts";
@@ -235,37 +228,6 @@ function removable(
   return new Set(
     roots.filter((root) => !listed.has(root.id) && isDead(root, policy, time)).map(({ id }) => id),
   );
-}
-
-interface FirstFollowed {
-  readonly config: NewConfig;
-  readonly roots: readonly RootEntry[];
-  readonly provider: ProviderState;
-  readonly primary: FollowedPrimary;
-}
-
-/** The first state of a secondary datacenter. */
-export function bootstrapFollower(
-  { clusterId, trustDomain }: ClusterIdentity,
-  commitId: string,
-  { config, roots, provider, primary }: FirstFollowed,
-): CaState {
-  const index = 1;
-  return checked({
-    schema: SCHEMA,
-    clusterId,
-    trustDomain,
-    commitId,
-    index,
-    ancestors: [],
-    access: null,
-    datacenter: null,
-    primary,
-    intermediates: [],
-    config: { ...config, createIndex: index, modifyIndex: index },
-    roots,
-    provider: { active: provider, retired: {} },
-  });
 }
 
 /** What a secondary datacenter takes over. */

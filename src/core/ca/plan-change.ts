@@ -1,6 +1,7 @@
 /**
- * Plans a change of configuration or root: from the present state and a request to the next state,
- * proved and within its size limits. Nothing is in use until the result is committed.
+ * Plans a change of configuration, with the root that it may bring: from the present state and a
+ * request to the next state, proved and within its size limits. Nothing is in use until the result
+ * is committed.
  * @module
  */
 
@@ -13,21 +14,16 @@ import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { clashAmong, clashText } from "../x509/service-names.ts";
-import { autoRotationAt } from "./auto-rotation.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
 import { buildCrossChain, requireCrossSigning } from "./cross-sign.ts";
 import { withGarbage } from "./garbage.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
-import {
-  bootstrap,
-  changeConfig,
-  type Issuing,
-  type NewConfig,
-  type NewRoot,
-  rotate,
-} from "./transitions.ts";
+import { changeConfig, type Issuing, type NewConfig, type NewRoot, rotate } from "./transitions.ts";
+
+/** A secondary datacenter has no root of its own. */
+type DatacenterRole = "primary" | "secondary";
 
 export interface ConfigurationRequest {
   readonly provider: string;
@@ -40,23 +36,18 @@ export interface ConfigurationRequest {
   readonly modifyIndex: bigint | null;
 }
 
-export interface RotationRequest {
-  readonly forceWithoutCrossSigning: boolean;
-  readonly modifyIndex: bigint | null;
+/** A configuration that was read. */
+export interface RequestedConfig {
+  readonly type: ProviderType;
+  /** With the secrets that were sent, for the change only. */
+  readonly sent: CommonConfig;
+  /** Without them. */
+  readonly config: CommonConfig;
+  /** What is to be stored. */
+  readonly stored: NewConfig;
 }
 
-export interface BootstrapConfig extends NewConfig {
-  /** Null: a random one. */
-  readonly clusterId: string | null;
-  /** Null: that of the cluster id. */
-  readonly trustDomain: string | null;
-}
-
-/** Whether a configuration is of a datacenter that follows another one. */
-interface ForDatacenter {
-  readonly isSecondary: boolean;
-}
-const PRIMARY: ForDatacenter = { isSecondary: false };
+type Providers = Pick<ChangeContext, "providers">;
 
 /** A configuration with its provider's type. */
 interface Target {
@@ -76,63 +67,6 @@ export function newCommitId(random: Random): string {
   return hex(random.bytes(16));
 }
 
-/** 16 random bytes printed 8-4-4-4-12, without a UUID's version bits, as Consul does (go-uuid). */
-export function newClusterId(random: Random): string {
-  return newCommitId(random).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
-/**
- * Reads a configuration, whose names no two services may share in a trust domain.
- * @throws {ConfigError}
- */
-export function parseFor(
-  trustDomain: string,
-  type: ProviderType,
-  config: ConfigMap | null,
-  { isSecondary }: ForDatacenter = PRIMARY,
-): CommonConfig {
-  const parsed = type.parse(config, isSecondary ? "secondary" : "primary");
-  const clash = clashAmong(parsed.serviceDnsNames, trustDomain);
-  if (clash === null) return parsed;
-  const message = clashText(clash);
-  throw new ConfigError(message, [{ field: "ServiceDNSNames", message }]);
-}
-
-/** Plans the first state. @throws {ConfigError} @throws {ProviderError} */
-export async function planBootstrap(
-  cluster: ClusterIdentity,
-  request: NewConfig,
-  change: ChangeContext,
-): Promise<PlannedChange> {
-  const { now, random, onRollback } = change;
-  const type = requireType(request.provider, change);
-  wrapConfigError(() => requireDistinctFields(request.config));
-  const sent = wrapConfigError(() => parseFor(cluster.trustDomain, type, request.config));
-  const checkRoot = async () => undefined;
-  const prepared = await type.prepare(
-    sent,
-    { previous: null, fresh: false, now, onRollback, checkRoot },
-    change.contextFor(cluster),
-  );
-  const { config, stored } = withoutSecrets(type, sent, request);
-  const { root, state } = prepared;
-  const provider = await change.open(type, { config, state, root, cluster });
-  requireValid(provider, root, now);
-  requireNamesPermitted(provider, root, change);
-  await proveLeaves(provider, root, cluster, change);
-  const next = bootstrap(cluster, newCommitId(random), {
-    config: stored,
-    root: newRoot(type, prepared, provider, now),
-    leafTtlMs: config.leafTtlMs,
-    now,
-  });
-  return {
-    kind: "bootstrap",
-    snapshot: snapshotOf(next, config, provider),
-    warnings: prepared.warnings,
-  };
-}
-
 /**
  * Plans a change of configuration.
  * @returns null if it is what is stored already.
@@ -144,87 +78,21 @@ export async function planConfiguration(
   change: ChangeContext,
 ): Promise<PlannedChange | null> {
   const { state } = snapshot;
-  const type = requireType(request.provider, change);
-  requireReadOnlyState(request);
-  wrapConfigError(() => requireDistinctFields(request.config));
-  requireKept(request, state.config, type.secretFields);
-  const redacted = redact(request.config, type.secretFields);
-  const isSame =
-    request.provider === state.config.provider && sameJson(redacted, state.config.config);
-  // No field has changed, and no secret was sent.
-  if (isSame && sameJson(redacted, request.config)) return null;
-  requireIndex(state, request.modifyIndex);
-
-  const sent = wrapConfigError(() => parseFor(state.trustDomain, type, request.config));
+  const requested = readChangedConfig(state, request, change);
+  if (requested === null) return null;
+  const { type, sent, isSame, ...kept } = requested;
   const force = request.forceWithoutCrossSigning;
   const prepared = await prepare(snapshot, { type, config: sent }, { fresh: false, force }, change);
   // The secrets in use were sent again in full.
   if (isSame && sameJson(prepared.state, state.provider.active)) return null;
-  const candidate = { type, prepared, ...withoutSecrets(type, sent, request) };
+  const candidate = { type, prepared, ...kept };
   if (prepared.root.id !== snapshot.active.id)
     return planRotation(snapshot, candidate, force, change);
   return { ...(await planSameRoot(snapshot, candidate, change)), kind: "configure" };
 }
 
-/**
- * Plans "rotate now": a new root with the stored configuration.
- * @throws {ConfigError} if the root was supplied @throws {ConflictError} @throws {SealError}
- * @throws {ProviderError}
- */
-export async function planNewRoot(
-  snapshot: Snapshot,
-  { forceWithoutCrossSigning: force, modifyIndex }: RotationRequest,
-  change: ChangeContext,
-): Promise<PlannedChange> {
-  requireIndex(snapshot.state, modifyIndex);
-  const { type, config } = activeTarget(snapshot, change);
-  const obstacle = type.rotateObstacle(config, null);
-  if (obstacle !== null) throw new ConfigError(obstacle);
-  const prepared = await prepare(snapshot, { type, config }, { fresh: true, force }, change);
-  const candidate = { type, config, stored: snapshot.state.config, prepared };
-  // Below an external root only the issuers are new.
-  if (prepared.root.id === snapshot.active.id) return planSameRoot(snapshot, candidate, change);
-  return planRotation(snapshot, candidate, force, change);
-}
-
-/**
- * Plans the rotation that RootAutoRotate requires, without force.
- * @returns null if it is not due any more.
- * @throws {ConfigError} @throws {ConflictError} @throws {SealError} @throws {ProviderError}
- */
-export async function planAutoRotation(
-  snapshot: Snapshot,
-  change: ChangeContext,
-): Promise<PlannedChange | null> {
-  const at = autoRotationAt(snapshot.state, change.providers);
-  // Another replica may have rotated since.
-  if (at === null || at > change.now) return null;
-  const request = { forceWithoutCrossSigning: false, modifyIndex: null };
-  return { ...(await planNewRoot(snapshot, request, change)), kind: "auto-rotate" };
-}
-
-/**
- * Plans to follow, without force, another root that took the active one's place outside.
- * @returns null if it is still the active one.
- * @throws {ConfigError} if the other root cannot be cross-signed @throws {SealError} @throws
- * {ProviderError}
- */
-export async function planReplacedRoot(
-  snapshot: Snapshot,
-  change: ChangeContext,
-): Promise<PlannedChange | null> {
-  const { state } = snapshot;
-  const target = activeTarget(snapshot, change);
-  const prepared = await prepare(snapshot, target, { fresh: false, force: false }, change);
-  const candidate = { ...target, stored: state.config, prepared };
-  if (prepared.root.id !== snapshot.active.id)
-    return planRotation(snapshot, candidate, false, change);
-  if (sameJson(prepared.state, state.provider.active)) return null;
-  return planSameRoot(snapshot, candidate, change);
-}
-
 /** The active root stays; its issuer may be another. */
-async function planSameRoot(
+export async function planSameRoot(
   snapshot: Snapshot,
   candidate: Candidate,
   change: ChangeContext,
@@ -245,7 +113,7 @@ async function planSameRoot(
 }
 
 /** Another root becomes active, certified by those that are still trusted. */
-async function planRotation(
+export async function planRotation(
   snapshot: Snapshot,
   candidate: Candidate,
   force: boolean,
@@ -285,7 +153,7 @@ async function planRotation(
  * Creates or finds the root that a configuration describes. The active one stays in use.
  * @throws {ConfigError} without force, if the active root is not allowed to certify it
  */
-function prepare(
+export function prepare(
   snapshot: Snapshot,
   { type, config }: Target,
   { fresh, force }: { readonly fresh: boolean; readonly force: boolean },
@@ -387,8 +255,98 @@ export function requireValid({ issuer }: Provider, root: Certificate, now: Date)
   );
 }
 
+export function activeTarget({ state, config }: Snapshot, { providers }: ChangeContext): Target {
+  return { type: typeOf(providers, state.config.provider), config };
+}
+
+export function newRoot(
+  type: ProviderType,
+  prepared: Prepared,
+  provider: Provider,
+  now: Date,
+): NewRoot {
+  const { root: certificate, state } = prepared;
+  return { name: type.rootName, certificate, ...issuingOf(provider, now), state };
+}
+
+export function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
+  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
+}
+
+/** Reads the configuration of a first start. @throws {ConfigError} */
+export function readFirstConfig(
+  { trustDomain }: Pick<ClusterIdentity, "trustDomain">,
+  request: NewConfig,
+  role: DatacenterRole,
+  change: Providers,
+): RequestedConfig {
+  const type = requireType(request.provider, change);
+  wrapConfigError(() => requireDistinctFields(request.config));
+  const sent = wrapConfigError(() => parseFor(trustDomain, type, request.config, role));
+  return { type, sent, ...withoutSecrets(type, sent, request, role) };
+}
+
+/**
+ * Reads a configuration that takes the place of the stored one.
+ * @returns null if no field has changed and no secret was sent; else with whether it is the stored
+ * one but for secrets.
+ * @throws {ConfigError} @throws {ConflictError} `index_mismatch`
+ */
+export function readChangedConfig(
+  state: CaState,
+  request: ConfigurationRequest,
+  change: Providers,
+): (RequestedConfig & { readonly isSame: boolean }) | null {
+  const type = requireType(request.provider, change);
+  requireReadOnlyState(request);
+  wrapConfigError(() => requireDistinctFields(request.config));
+  requireKept(request, state.config, type.secretFields);
+  const redacted = redact(request.config, type.secretFields);
+  const isSame =
+    request.provider === state.config.provider && sameJson(redacted, state.config.config);
+  if (isSame && sameJson(redacted, request.config)) return null;
+  requireIndex(state, request.modifyIndex);
+  const role = state.primary === null ? "primary" : "secondary";
+  const sent = wrapConfigError(() => parseFor(state.trustDomain, type, request.config, role));
+  return { type, sent, isSame, ...withoutSecrets(type, sent, request, role) };
+}
+
+/**
+ * Reads a configuration, whose names no two services may share in a trust domain.
+ * @throws {ConfigError}
+ */
+function parseFor(
+  trustDomain: string,
+  type: ProviderType,
+  config: ConfigMap | null,
+  role: DatacenterRole,
+): CommonConfig {
+  const parsed = type.parse(config, role);
+  const clash = clashAmong(parsed.serviceDnsNames, trustDomain);
+  if (clash === null) return parsed;
+  const message = clashText(clash);
+  throw new ConfigError(message, [{ field: "ServiceDNSNames", message }]);
+}
+
+/**
+ * A configuration as it is kept, without the secrets that were sent: in memory parsed a second time
+ * if there are some.
+ */
+function withoutSecrets(
+  type: ProviderType,
+  sent: CommonConfig,
+  { provider, config: raw, forceWithoutCrossSigning }: NewConfig,
+  role: DatacenterRole,
+): Pick<RequestedConfig, "config" | "stored"> {
+  const redacted = redact(raw, type.secretFields);
+  return {
+    config: sameJson(redacted, raw) ? sent : wrapConfigError(() => type.parse(redacted, role)),
+    stored: { provider, config: redacted, forceWithoutCrossSigning },
+  };
+}
+
 /** @throws {ConfigError} if a provider state is sent that is not empty */
-export function requireReadOnlyState({ state }: ConfigurationRequest): void {
+function requireReadOnlyState({ state }: ConfigurationRequest): void {
   // Consul's text.
   if (state !== null && Object.keys(state).length > 0)
     throw new ConfigError(
@@ -396,7 +354,10 @@ export function requireReadOnlyState({ state }: ConfigurationRequest): void {
     );
 }
 
-export function requireType(name: string, { providers }: ChangeContext): ProviderType {
+export function requireType(
+  name: string,
+  { providers }: Pick<ChangeContext, "providers">,
+): ProviderType {
   const type = providers.get(name);
   // Consul's text (agent/consul/leader_connect_ca.go).
   if (type === undefined)
@@ -414,38 +375,6 @@ export function requireIndex(state: CaState, modifyIndex: bigint | null): void {
     modifyIndex !== BigInt(state.config.modifyIndex)
   )
     throw new ConflictError("index_mismatch", "ModifyIndex did not match existing");
-}
-
-export function activeTarget({ state, config }: Snapshot, { providers }: ChangeContext): Target {
-  return { type: typeOf(providers, state.config.provider), config };
-}
-
-/**
- * A configuration as it is kept, without the secrets that were sent: in memory parsed a second time
- * if there are some.
- */
-export function withoutSecrets(
-  type: ProviderType,
-  sent: CommonConfig,
-  { provider, config: raw, forceWithoutCrossSigning }: NewConfig,
-  { isSecondary }: ForDatacenter = PRIMARY,
-): Pick<Candidate, "config" | "stored"> {
-  const redacted = redact(raw, type.secretFields);
-  return {
-    config: sameJson(redacted, raw)
-      ? sent
-      : wrapConfigError(() => type.parse(redacted, isSecondary ? "secondary" : "primary")),
-    stored: { provider, config: redacted, forceWithoutCrossSigning },
-  };
-}
-
-function newRoot(type: ProviderType, prepared: Prepared, provider: Provider, now: Date): NewRoot {
-  const { root: certificate, state } = prepared;
-  return { name: type.rootName, certificate, ...issuingOf(provider, now), state };
-}
-
-export function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
-  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
 }
 
 /** Runs `parse`; a `ConfigError` of it gets Consul's prefix (agent/consul/leader_connect_ca.go). */

@@ -4,20 +4,21 @@
  * that does not hold leaves everything as it is.
  * @module
  */
-import { ConflictError, ProviderError } from "../errors.ts";
-import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import type { PrimaryListing } from "../ports/primary.ts";
 import type { CommonConfig, Provider, ProviderType, Provisioned } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRoot, type CaState, type ProviderState } from "../state.ts";
-import { type Certificate, inForce } from "../x509/certificate.ts";
-import { isSignedBy } from "../x509/chain.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
-import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
+import {
+  type Followed,
+  proveUnderEach,
+  requireFollowable,
+  requireLife,
+  requireUsable,
+} from "./follow-checks.ts";
 import {
   activeOf,
-  bootstrapFollower,
-  crossSignedIn,
   differs,
   follow,
   followedPrunable,
@@ -31,25 +32,13 @@ import {
   issuingOf,
   newCommitId,
   openProved,
-  parseFor,
-  requireIndex,
-  requireReadOnlyState,
+  readChangedConfig,
+  readFirstConfig,
   requireType,
   requireValid,
-  withoutSecrets,
-  wrapConfigError,
 } from "./plan-change.ts";
-import { proveCrossing, type Snapshot, snapshotOf, withState } from "./snapshot.ts";
-import type { NewConfig } from "./transitions.ts";
-
-/** What a secondary datacenter follows, as it is known now. */
-export interface Followed {
-  readonly primary: PrimaryDatacenter;
-  readonly listing: PrimaryListing;
-}
-
-/** The shortest life of an intermediate that is taken, in milliseconds: the shortest LeafCertTTL. */
-const MIN_LIFE_MS = 3_600_000;
+import { type Snapshot, snapshotOf, withState } from "./snapshot.ts";
+import { firstState, type NewConfig } from "./transitions.ts";
 
 /** A new issuer, opened and proved. */
 interface Issuer {
@@ -76,12 +65,7 @@ export async function planJoin(
 ): Promise<PlannedChange> {
   const { clusterId, trustDomain } = listing;
   const cluster = { clusterId, trustDomain };
-  const type = requireType(request.provider, change);
-  wrapConfigError(() => requireDistinctFields(request.config));
-  const sent = wrapConfigError(() =>
-    parseFor(trustDomain, type, request.config, { isSecondary: true }),
-  );
-  const { config, stored } = withoutSecrets(type, sent, request, { isSecondary: true });
+  const { type, sent, config, stored } = readFirstConfig(cluster, request, "secondary", change);
   await requireUsable(listing, [], primary.name, change.now);
   const target = { type, config: sent, previous: null };
   const { provider, provisioned } = await obtainIssuer(
@@ -96,7 +80,7 @@ export async function planJoin(
     leafTtlMs: config.leafTtlMs,
     now: change.now,
   };
-  const next = bootstrapFollower(cluster, newCommitId(change.random), {
+  const next = firstState(cluster, newCommitId(change.random), {
     config: stored,
     roots: stampedRows([], followedRoots([], listing, following), 1),
     provider: provisioned.state,
@@ -125,14 +109,7 @@ export async function planFollow(
 ): Promise<PlannedChange | null> {
   const { state, active, config } = snapshot;
   if (!renew && !differs(state, listing)) return null;
-  requireSameDomain(state, listing, primary.name);
-  requireNoRegression(state, listing, primary.name);
-  await requireUsable(
-    listing,
-    state.roots.map(({ certificate }) => certificate),
-    primary.name,
-    change.now,
-  );
+  await requireFollowable(state, { primary, listing }, change.now);
   const type = requireType(state.config.provider, change);
   if (!renew && active.id === listing.activeRootId)
     return planOtherRoots(snapshot, { primary, listing }, change);
@@ -160,29 +137,13 @@ export async function planFollowerConfiguration(
   change: ChangeContext,
 ): Promise<PlannedChange | null> {
   const { state } = snapshot;
-  const type = requireType(request.provider, change);
-  requireReadOnlyState(request);
-  wrapConfigError(() => requireDistinctFields(request.config));
-  requireKept(request, state.config, type.secretFields);
-  const redacted = redact(request.config, type.secretFields);
+  const requested = readChangedConfig(state, request, change);
+  if (requested === null) return null;
+  const { type, sent, isSame: _, ...kept } = requested;
   const isSameProvider = request.provider === state.config.provider;
-  const isSame = isSameProvider && sameJson(redacted, state.config.config);
-  if (isSame && sameJson(redacted, request.config)) return null;
-  requireIndex(state, request.modifyIndex);
-  const sent = wrapConfigError(() =>
-    parseFor(state.trustDomain, type, request.config, { isSecondary: true }),
-  );
-  const kept = withoutSecrets(type, sent, request, { isSecondary: true });
   if (isSameProvider && type.keepsIssuer?.(snapshot.config, sent) === true)
     return planSameIssuer(snapshot, kept, change);
-  requireSameDomain(state, listing, primary.name);
-  requireNoRegression(state, listing, primary.name);
-  await requireUsable(
-    listing,
-    state.roots.map(({ certificate }) => certificate),
-    primary.name,
-    change.now,
-  );
+  await requireFollowable(state, { primary, listing }, change.now);
   const previous = isSameProvider
     ? { config: snapshot.config, state: state.provider.active }
     : null;
@@ -307,109 +268,6 @@ async function obtainIssuer(
   requireLife(provider.issuer, root, primary.name, now);
   await proveUnderEach(provider, listing, primary.name, cluster, change);
   return { provider, provisioned };
-}
-
-/** @throws {ProviderError} if an intermediate is valid for too long or not long enough */
-function requireLife(issuer: Certificate, root: Certificate, primary: string, now: Date): void {
-  const refuse = (why: string) =>
-    new ProviderError(
-      "provider_contract",
-      `Cannot take the intermediate that datacenter ${primary} signed: ${why}`,
-    );
-  if (issuer.notAfter > root.notAfter)
-    throw refuse(
-      `it is valid until ${issuer.notAfter.toISOString()}, and its root only until ${root.notAfter.toISOString()}`,
-    );
-  if (issuer.notAfter.getTime() - now.getTime() < MIN_LIFE_MS)
-    throw refuse(
-      `it is valid until ${issuer.notAfter.toISOString()} only, which is less than an hour; raise IntermediateCertTTL there, or rotate its root`,
-    );
-}
-
-/**
- * Proves a leaf under each root that a client may have as its only one.
- * @throws {ConflictError} if it does not verify under one
- */
-async function proveUnderEach(
-  provider: Provider,
-  listing: PrimaryListing,
-  primary: string,
-  { trustDomain }: ClusterIdentity,
-  { now, random }: ChangeContext,
-): Promise<void> {
-  const active = activeOf(listing);
-  const targets = listing.roots
-    .filter(({ abandoned, certificate }) => !abandoned && inForce(certificate, now))
-    .map(({ certificate }) => certificate);
-  const failed = await proveCrossing(
-    provider,
-    active.certificate,
-    crossSignedIn(active, listing),
-    targets,
-    { trustDomain, random, now },
-  );
-  const [first] = failed;
-  if (first === undefined) return;
-  const [id, reason] = first;
-  throw new ConflictError(
-    "transition_invalid",
-    `Cannot follow the roots of datacenter ${primary}: a leaf of this datacenter would not verify under root ${id}, which it publishes${reason === "" ? "" : `: ${reason}`}`,
-  );
-}
-
-/** @throws {ConflictError} `cluster_differs` */
-function requireSameDomain(
-  { clusterId, trustDomain }: ClusterIdentity,
-  listing: PrimaryListing,
-  primary: string,
-): void {
-  if (listing.trustDomain === trustDomain && listing.clusterId === clusterId) return;
-  throw new ConflictError(
-    "cluster_differs",
-    `Cannot follow datacenter ${primary}: it has the trust domain ${listing.trustDomain} (cluster ${listing.clusterId}), and this datacenter ${trustDomain} (cluster ${clusterId}); check the addresses of the primary datacenter`,
-  );
-}
-
-/**
- * An index that went back is followed, as after a restart of the primary from a backup, unless the
- * roots went back, too.
- * @throws {ConflictError} `transition_invalid`
- */
-function requireNoRegression(state: CaState, listing: PrimaryListing, primary: string): void {
-  const known = state.primary;
-  if (known === null || known.datacenter !== primary || listing.index >= known.index) return;
-  const active = activeRoot(state);
-  const isKnown = state.roots.some(({ id }) => id === listing.activeRootId);
-  if (listing.activeRootId === active.id || !isKnown) return;
-  throw new ConflictError(
-    "transition_invalid",
-    `Cannot follow datacenter ${primary}: its roots went back from index ${known.index} to ${listing.index}, from root ${active.id} to root ${listing.activeRootId}, as after a restore of an old backup or from another primary; rotate the root there, which gives it one that is newer than both`,
-  );
-}
-
-/**
- * @param known roots that were followed before. @throws {ConflictError} if a root cannot be one
- */
-async function requireUsable(
-  listing: PrimaryListing,
-  known: readonly Certificate[],
-  primary: string,
-  now: Date,
-): Promise<void> {
-  const refuse = (why: string) =>
-    new ConflictError("transition_invalid", `Cannot follow datacenter ${primary}: ${why}`);
-  const active = activeOf(listing);
-  if (active.abandoned) throw refuse(`its active root ${active.certificate.id} was abandoned`);
-  if (!inForce(active.certificate, now))
-    throw refuse(
-      `its active root ${active.certificate.id} is valid from ${active.certificate.notBefore.toISOString()} to ${active.certificate.notAfter.toISOString()} only`,
-    );
-  const ids = new Set(known.map(({ id }) => id));
-  for (const { certificate } of listing.roots) {
-    if (ids.has(certificate.id)) continue;
-    if (!certificate.isCa || !(await isSignedBy(certificate, certificate)))
-      throw refuse(`it publishes ${certificate.id}, which is not a self-signed CA certificate`);
-  }
 }
 
 async function requireSize(next: CaState, state: CaState, change: ChangeContext): Promise<void> {

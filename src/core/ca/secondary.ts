@@ -9,21 +9,17 @@ import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { CaState } from "../state.ts";
 import type { Change, ChangeRunner } from "./change.ts";
+import type { Followed } from "./follow-checks.ts";
 import type { Follower, PrimaryStatus } from "./follower.ts";
 import type { Maintenance } from "./maintenance.ts";
+import { type ConfigurationRequest, requireIndex } from "./plan-change.ts";
 import {
-  type BootstrapConfig,
-  type ConfigurationRequest,
-  type RotationRequest,
-  requireIndex,
-} from "./plan-change.ts";
-import {
-  type Followed,
   planFollow,
   planFollowerConfiguration,
   planFollowerPrune,
   planJoin,
 } from "./plan-follow.ts";
+import type { BootstrapConfig, RotationRequest } from "./plan-root.ts";
 import { nextFollowerStep, type Step } from "./schedule.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { Policy } from "./timing-and-limits.ts";

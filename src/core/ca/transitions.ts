@@ -14,6 +14,7 @@ import {
   activeRoot,
   type CaState,
   type ConfigMap,
+  type FollowedPrimary,
   type IssuedIntermediate,
   type LeafIssuer,
   MAX_ANCESTORS,
@@ -57,13 +58,21 @@ export interface Issuing extends Pick<NewRoot, "issuerKeyId" | "issuers"> {
   readonly now: Date;
 }
 
+interface FirstState {
+  readonly config: NewConfig;
+  /** With index 1. */
+  readonly roots: readonly RootEntry[];
+  readonly provider: ProviderState;
+  /** Null in a primary datacenter. */
+  readonly primary: FollowedPrimary | null;
+}
+
 /** The first state of a CA. */
-export function bootstrap(
+export function firstState(
   { clusterId, trustDomain }: ClusterIdentity,
   commitId: string,
-  first: Pick<Rotation, "config" | "root" | "leafTtlMs" | "now">,
+  { config, roots, provider, primary }: FirstState,
 ): CaState {
-  const { config, root, leafTtlMs, now } = first;
   const index = 1;
   return checked({
     schema: SCHEMA,
@@ -74,12 +83,22 @@ export function bootstrap(
     ancestors: [],
     access: null,
     datacenter: null,
-    primary: null,
+    primary,
     intermediates: [],
     config: { ...config, createIndex: index, modifyIndex: index },
-    roots: [entryOf(root, clusterId, leafTtlMs, now, index)],
-    provider: { active: root.state, retired: {} },
+    roots,
+    provider: { active: provider, retired: {} },
   });
+}
+
+/** The first state of a primary datacenter: one root. */
+export function bootstrap(
+  cluster: ClusterIdentity,
+  commitId: string,
+  { config, root, leafTtlMs, now }: Pick<Rotation, "config" | "root" | "leafTtlMs" | "now">,
+): CaState {
+  const roots = [entryOf(root, cluster.clusterId, leafTtlMs, now, 1)];
+  return firstState(cluster, commitId, { config, roots, provider: root.state, primary: null });
 }
 
 interface ConfigChange {

@@ -1,7 +1,7 @@
 /**
  * The primary port: what a secondary datacenter asks the primary one for. The answers are of a
- * server whose TLS certificate was verified, and are checked again before they are used: whoever
- * answers must not be able to make this datacenter trust or sign under anything else.
+ * server whose TLS certificate was verified, and are checked again before they are used: a server that
+ * was taken over must not be able to make this datacenter trust, or sign under, anything else.
  * @module
  */
 import type { Certificate } from "../x509/certificate.ts";

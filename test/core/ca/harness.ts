@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { providers } from "../../../providers/index.ts";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import type { BootstrapConfig } from "../../../src/core/ca/plan-change.ts";
+import type { BootstrapConfig } from "../../../src/core/ca/plan-root.ts";
 import { CaError } from "../../../src/core/errors.ts";
 import { readPem } from "../../../src/core/pem.ts";
 import type { ProviderType, ProviderTypes } from "../../../src/core/ports/provider.ts";

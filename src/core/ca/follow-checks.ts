@@ -1,0 +1,143 @@
+/**
+ * What a secondary datacenter requires of the primary's roots, and of an intermediate that it signed.
+ * @module
+ */
+import { ConflictError, ProviderError } from "../errors.ts";
+import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import type { Provider } from "../ports/provider.ts";
+import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
+import { activeRoot, type CaState } from "../state.ts";
+import { type Certificate, inForce } from "../x509/certificate.ts";
+import { isSignedBy } from "../x509/chain.ts";
+import type { ChangeContext } from "./change.ts";
+import { activeOf, crossSignedIn } from "./followed-roots.ts";
+import { proveCrossing } from "./snapshot.ts";
+
+/** What a secondary datacenter follows, as it is known now. */
+export interface Followed {
+  readonly primary: PrimaryDatacenter;
+  readonly listing: PrimaryListing;
+}
+
+/** The shortest life of an intermediate that is taken, in milliseconds: the shortest LeafCertTTL. */
+const MIN_LIFE_MS = 3_600_000;
+
+/** @throws {ConflictError} if these cannot be the roots that a state follows */
+export async function requireFollowable(
+  state: CaState,
+  { primary, listing }: Followed,
+  now: Date,
+): Promise<void> {
+  requireSameDomain(state, listing, primary.name);
+  requireNoRegression(state, listing, primary.name);
+  const known = state.roots.map(({ certificate }) => certificate);
+  await requireUsable(listing, known, primary.name, now);
+}
+
+/** @throws {ProviderError} if an intermediate is valid for too long or not long enough */
+export function requireLife(
+  issuer: Certificate,
+  root: Certificate,
+  primary: string,
+  now: Date,
+): void {
+  const refuse = (why: string) =>
+    new ProviderError(
+      "provider_contract",
+      `Cannot take the intermediate that datacenter ${primary} signed: ${why}`,
+    );
+  if (issuer.notAfter > root.notAfter)
+    throw refuse(
+      `it is valid until ${issuer.notAfter.toISOString()}, and its root only until ${root.notAfter.toISOString()}`,
+    );
+  if (issuer.notAfter.getTime() - now.getTime() < MIN_LIFE_MS)
+    throw refuse(
+      `it is valid until ${issuer.notAfter.toISOString()} only, which is less than an hour; raise IntermediateCertTTL there, or rotate its root`,
+    );
+}
+
+/**
+ * Proves a leaf under each root that a client may have as its only one.
+ * @throws {ConflictError} if it does not verify under one
+ */
+export async function proveUnderEach(
+  provider: Provider,
+  listing: PrimaryListing,
+  primary: string,
+  { trustDomain }: ClusterIdentity,
+  { now, random }: ChangeContext,
+): Promise<void> {
+  const active = activeOf(listing);
+  const targets = listing.roots
+    .filter(({ abandoned, certificate }) => !abandoned && inForce(certificate, now))
+    .map(({ certificate }) => certificate);
+  const failed = await proveCrossing(
+    provider,
+    active.certificate,
+    crossSignedIn(active, listing),
+    targets,
+    { trustDomain, random, now },
+  );
+  const [first] = failed;
+  if (first === undefined) return;
+  const [id, reason] = first;
+  throw new ConflictError(
+    "transition_invalid",
+    `Cannot follow the roots of datacenter ${primary}: a leaf of this datacenter would not verify under root ${id}, which it publishes${reason === "" ? "" : `: ${reason}`}`,
+  );
+}
+
+/** @throws {ConflictError} `cluster_differs` */
+function requireSameDomain(
+  { clusterId, trustDomain }: ClusterIdentity,
+  listing: PrimaryListing,
+  primary: string,
+): void {
+  if (listing.trustDomain === trustDomain && listing.clusterId === clusterId) return;
+  throw new ConflictError(
+    "cluster_differs",
+    `Cannot follow datacenter ${primary}: it has the trust domain ${listing.trustDomain} (cluster ${listing.clusterId}), and this datacenter ${trustDomain} (cluster ${clusterId}); check the addresses of the primary datacenter`,
+  );
+}
+
+/**
+ * An index that went back is followed, as after a restart of the primary from a backup, unless the
+ * roots went back, too.
+ * @throws {ConflictError} `transition_invalid`
+ */
+function requireNoRegression(state: CaState, listing: PrimaryListing, primary: string): void {
+  const known = state.primary;
+  if (known === null || known.datacenter !== primary || listing.index >= known.index) return;
+  const active = activeRoot(state);
+  const isKnown = state.roots.some(({ id }) => id === listing.activeRootId);
+  if (listing.activeRootId === active.id || !isKnown) return;
+  throw new ConflictError(
+    "transition_invalid",
+    `Cannot follow datacenter ${primary}: its roots went back from index ${known.index} to ${listing.index}, from root ${active.id} to root ${listing.activeRootId}, as after a restore of an old backup or from another primary; rotate the root there, which gives it one that is newer than both`,
+  );
+}
+
+/**
+ * @param known roots that were followed before. @throws {ConflictError} if a root cannot be one
+ */
+export async function requireUsable(
+  listing: PrimaryListing,
+  known: readonly Certificate[],
+  primary: string,
+  now: Date,
+): Promise<void> {
+  const refuse = (why: string) =>
+    new ConflictError("transition_invalid", `Cannot follow datacenter ${primary}: ${why}`);
+  const active = activeOf(listing);
+  if (active.abandoned) throw refuse(`its active root ${active.certificate.id} was abandoned`);
+  if (!inForce(active.certificate, now))
+    throw refuse(
+      `its active root ${active.certificate.id} is valid from ${active.certificate.notBefore.toISOString()} to ${active.certificate.notAfter.toISOString()} only`,
+    );
+  const ids = new Set(known.map(({ id }) => id));
+  for (const { certificate } of listing.roots) {
+    if (ids.has(certificate.id)) continue;
+    if (!certificate.isCa || !(await isSignedBy(certificate, certificate)))
+      throw refuse(`it publishes ${certificate.id}, which is not a self-signed CA certificate`);
+  }
+}
