@@ -140,6 +140,41 @@ describe("a secondary datacenter", () => {
     await requireMutual(both);
   });
 
+  it("asks an unreachable primary again after a pause that grows, whichever task asks", async () => {
+    let asked = 0;
+    const both = await pair();
+    const { roots } = both.primary;
+    both.primary.roots = (...given) => {
+      asked++;
+      return roots(...given);
+    };
+    both.primary.away = true;
+    const { signal } = new AbortController();
+    const follow = async () => {
+      // The tick keeps the lease of the leader.
+      await both.two.manager.tick();
+      return both.two.manager.followPrimary(signal);
+    };
+    for (let i = 0; i < 20; i++) assert.equal(await follow(), false);
+    assert.equal(asked, 1);
+    // The pauses are 2, 4, 8 and 10 seconds at most, and half of that at least.
+    for (let i = 0; i < 8; i++) {
+      both.one.clock.advance(1000);
+      await follow();
+    }
+    assert.ok(asked >= 3 && asked <= 4, String(asked));
+    for (let i = 0; i < 8; i++) {
+      both.one.clock.advance(10_000);
+      asked = 0;
+      await follow();
+      assert.equal(asked, 1);
+    }
+    both.primary.away = false;
+    both.one.clock.advance(10_000);
+    assert.equal(await follow(), true);
+    assert.equal(both.two.manager.status.primary?.fault, null);
+  });
+
   it("comes back after several rotations that it missed", async () => {
     const both = await pair();
     both.primary.away = true;

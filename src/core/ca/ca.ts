@@ -410,8 +410,9 @@ export class CertificateAuthority {
   async followPrimary(signal: AbortSignal): Promise<boolean> {
     const secondary = this.#secondary;
     if (secondary === null || this.#leadership.lease === null) return false;
-    if (await secondary.watch(signal)) await this.tick();
-    return true;
+    const changed = await secondary.watch(signal);
+    if (changed === true) await this.tick();
+    return changed !== null;
   }
 
   /** Does a step that may have to wait for its retry, or an inspection. @returns what it did */

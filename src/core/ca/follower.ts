@@ -37,7 +37,8 @@ export class Follower {
     this.primary = primary;
     this.#ports = ports;
     this.step = new RetriedStep(ports.clock, ports.random);
-    this.#reading = new RetriedStep(ports.clock, ports.random);
+    // A primary that answers again is noticed as soon as it would be without a fault.
+    this.#reading = new RetriedStep(ports.clock, ports.random, POLL_MS);
   }
 
   /** The roots as they were read last; null: not since this replica started. */
@@ -67,13 +68,17 @@ export class Follower {
   }
 
   /**
-   * Waits until the roots may have changed, and reads them.
-   * @returns whether they are others than before. @throws {ProviderError}
+   * Waits until the roots may have changed, and reads them; not in the pause after a failure. It never
+   * rejects.
+   * @returns whether they are others than before; null if they were not read.
    */
-  async watch(signal: AbortSignal): Promise<boolean> {
+  async watch(signal: AbortSignal): Promise<boolean | null> {
+    if (!this.#reading.isDue) return null;
     const before = this.#listing?.index ?? null;
-    await this.#read(before, signal);
-    return this.#listing?.index !== before;
+    return this.#read(before, signal).then(
+      () => this.#listing?.index !== before,
+      () => null,
+    );
   }
 
   async #read(after: number | null, signal?: AbortSignal): Promise<void> {

@@ -25,16 +25,25 @@ interface Fault {
 export class RetriedStep {
   readonly #clock: Clock;
   readonly #random: Random | null;
+  readonly #longestMs: number;
   #failures = 0;
   #failedAt = 0;
   #waitMs = 0;
   /** Why it fails, and since when; null after a success. */
   fault: Fault | null = null;
 
-  /** @param random shortens each pause by up to a half; null: no jitter. @default null */
-  constructor(clock: Clock, random: Random | null = null) {
+  /**
+   * @param random shortens each pause by up to a half; null: no jitter. @default null
+   * @param longestMs the longest pause, in milliseconds. @default no other bound
+   */
+  constructor(
+    clock: Clock,
+    random: Random | null = null,
+    longestMs: number = Number.POSITIVE_INFINITY,
+  ) {
     this.#clock = clock;
     this.#random = random;
+    this.#longestMs = longestMs;
   }
 
   get isDue(): boolean {
@@ -50,7 +59,8 @@ export class RetriedStep {
       const now = this.#clock.now();
       this.#failures = Math.min(8, this.#failures + 1);
       const share = 1 - (this.#random?.fraction() ?? 0) / 2;
-      [this.#failedAt, this.#waitMs] = [now.getTime(), 1000 * 2 ** this.#failures * share];
+      const pauseMs = Math.min(1000 * 2 ** this.#failures, this.#longestMs);
+      [this.#failedAt, this.#waitMs] = [now.getTime(), pauseMs * share];
       this.fault = { reason: reasonOf(error), since: this.fault?.since ?? now };
       throw error;
     }

@@ -44,8 +44,8 @@ export class Secondary {
     return this.#options.follower.status;
   }
 
-  /** Waits until the primary's roots may have changed. @returns whether they have. */
-  watch(signal: AbortSignal): Promise<boolean> {
+  /** Waits until the primary's roots may have changed. @returns whether they have; null: not known. */
+  watch(signal: AbortSignal): Promise<boolean | null> {
     return this.#options.follower.watch(signal);
   }
 
