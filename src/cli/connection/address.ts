@@ -12,7 +12,7 @@ import { CONNECTION_FLAGS, DEFAULT_ADDRESS, variablesOf } from "./connection-fla
 export interface Files {
   /** Text in UTF-8. */
   readText(path: string): string;
-  /** Certificates in PEM. @throws {Failure} if there is none */
+  /** Certificates in PEM. @throws {Failure} if the file has no certificate */
   readCertificates(path: string): string;
   /** A client certificate and its key in PEM. @throws {Failure} if TLS cannot be spoken with them */
   readKeyPair(certPath: string, keyPath: string): { readonly cert: string; readonly key: string };
@@ -64,7 +64,7 @@ export function urlOf(
 }
 
 /**
- * An empty flag is none, as in Consul: `-http-addr=$ADDRESS` without the variable.
+ * An empty flag counts as absent, as in Consul: `-http-addr=$ADDRESS` without the variable.
  * @param other the address of a server, or null for that of flags and environment
  * @throws {Failure} if an option is malformed, or a file cannot be read
  */

@@ -62,7 +62,7 @@ export async function readTarget(target: string, terminal: Terminal): Promise<re
 
 /**
  * The certificates of a leaf and its chain, as a file or a server shows them.
- * @throws {Failure} if there is none, or one that cannot be read
+ * @throws {Failure} if it has no certificate, or one that cannot be read
  */
 export async function chainOf(target: string, terminal: Terminal): Promise<readonly Certificate[]> {
   return certificatesIn(await readTarget(target, terminal), target);
@@ -71,7 +71,7 @@ export async function chainOf(target: string, terminal: Terminal): Promise<reado
 /**
  * The certificates that others are verified by, of a path or a URL.
  * @param connectTo the server of an address, which is verified
- * @throws {Failure} if there is none, or one that cannot be read
+ * @throws {Failure} if it has no certificate, or one that cannot be read
  */
 export async function anchorsOf(
   target: string,

@@ -12,9 +12,7 @@ import {
   attempt,
   FORMAT_FLAG,
   META_FLAG,
-  pathOf,
   putObject,
-  readObject,
   required,
   shaped,
   show,
@@ -25,7 +23,7 @@ import type { Call, Command, Group } from "../../command.ts";
 import { readInput } from "../../files.ts";
 import type { Flag } from "../../flags.ts";
 import { EXIT, Failure, usage } from "../../output.ts";
-import { deleteCommand, listCommand, readCommand, selected } from "./crud.ts";
+import { deleteCommand, listCommand, readCommand, updateSelected } from "./crud.ts";
 
 const shown = { connects: true, json: true } as const;
 const FLAGS: readonly Flag[] = [
@@ -129,30 +127,20 @@ const update: Command = {
   ...shown,
   async run(call) {
     const { flags } = call;
-    const key = await selected(call, AUTH_METHOD);
-    const connection = call.connect();
-    const path = pathOf(AUTH_METHOD, key);
-    const before = await attempt("Error when retrieving current auth method", () =>
-      readObject(connection, path),
-    );
-    const kept: AclObject = flags.on("no-merge") ? {} : before;
-    const present = isObject(kept.Config) ? kept.Config : {};
-    const MaxTokenTTL = fieldOf(call, kept, "MaxTokenTTL", "max-token-ttl");
-    const TokenLocality = flags.text("token-locality") ?? "";
-    const body = {
-      Name: key,
-      Type: textOf(before, "Type"),
-      DisplayName: fieldOf(call, kept, "DisplayName", "display-name"),
-      Description: fieldOf(call, kept, "Description", "description"),
-      ...(MaxTokenTTL === "" ? {} : { MaxTokenTTL }),
-      ...(TokenLocality === "" ? {} : { TokenLocality }),
-      Config: (await configOf(call, present)) ?? present,
-    };
-    const changed = await attempt(`Error updating auth method ${JSON.stringify(key)}`, () =>
-      putObject(connection, path, body),
-    );
-    show(call, shaped(AUTH_METHOD, changed), (method) => methodText(method, flags.on("meta")));
-    return 0;
+    return updateSelected(call, AUTH_METHOD, methodText, async (before, kept, key) => {
+      const present = isObject(kept.Config) ? kept.Config : {};
+      const MaxTokenTTL = fieldOf(call, kept, "MaxTokenTTL", "max-token-ttl");
+      const TokenLocality = flags.text("token-locality") ?? "";
+      return {
+        Name: key,
+        Type: textOf(before, "Type"),
+        DisplayName: fieldOf(call, kept, "DisplayName", "display-name"),
+        Description: fieldOf(call, kept, "Description", "description"),
+        ...(MaxTokenTTL === "" ? {} : { MaxTokenTTL }),
+        ...(TokenLocality === "" ? {} : { TokenLocality }),
+        Config: (await configOf(call, present)) ?? present,
+      };
+    });
   },
 };
 

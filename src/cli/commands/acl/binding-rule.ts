@@ -4,14 +4,11 @@
  */
 import { fieldOf, variableOf } from "../../acl/grants.ts";
 import {
-  type AclObject,
   attempt,
   BINDING_RULE,
   FORMAT_FLAG,
   META_FLAG,
-  pathOf,
   putObject,
-  readObject,
   required,
   show,
   textOf,
@@ -20,7 +17,7 @@ import { ruleListText, ruleText } from "../../acl/text.ts";
 import type { Call, Command, Group } from "../../command.ts";
 import type { Flag } from "../../flags.ts";
 import { usage } from "../../output.ts";
-import { deleteCommand, listCommand, readCommand, selected } from "./crud.ts";
+import { deleteCommand, listCommand, readCommand, updateSelected } from "./crud.ts";
 
 const shown = { connects: true, json: true } as const;
 const METHOD: Flag = { name: "method", value: "NAME", help: "the auth method" };
@@ -87,31 +84,21 @@ const update: Command = {
   ...shown,
   async run(call) {
     const { flags } = call;
-    const key = await selected(call, BINDING_RULE);
-    const connection = call.connect();
-    const path = pathOf(BINDING_RULE, key);
-    const before = await attempt("Error when retrieving current binding rule", () =>
-      readObject(connection, path),
-    );
-    const kept: AclObject = flags.on("no-merge") ? {} : before;
-    if (flags.on("no-merge")) required(call, "bind-name", "Missing required '-bind-name' flag");
-    const BindType = fieldOf(call, kept, "BindType", "bind-type") || "service";
-    const Name = bindVars(call, BindType);
-    const vars = Name === null ? kept.BindVars : { Name };
-    const body = {
-      ID: key,
-      AuthMethod: textOf(before, "AuthMethod"),
-      BindType,
-      BindName: fieldOf(call, kept, "BindName", "bind-name"),
-      Description: fieldOf(call, kept, "Description", "description"),
-      Selector: fieldOf(call, kept, "Selector", "selector"),
-      ...(BindType === "templated-policy" && vars !== undefined ? { BindVars: vars } : {}),
-    };
-    const changed = await attempt(`Error updating binding rule ${JSON.stringify(key)}`, () =>
-      putObject(connection, path, body),
-    );
-    show(call, changed, (rule) => ruleText(rule, flags.on("meta")));
-    return 0;
+    return updateSelected(call, BINDING_RULE, ruleText, (before, kept, key) => {
+      if (flags.on("no-merge")) required(call, "bind-name", "Missing required '-bind-name' flag");
+      const BindType = fieldOf(call, kept, "BindType", "bind-type") || "service";
+      const Name = bindVars(call, BindType);
+      const vars = Name === null ? kept.BindVars : { Name };
+      return {
+        ID: key,
+        AuthMethod: textOf(before, "AuthMethod"),
+        BindType,
+        BindName: fieldOf(call, kept, "BindName", "bind-name"),
+        Description: fieldOf(call, kept, "Description", "description"),
+        Selector: fieldOf(call, kept, "Selector", "selector"),
+        ...(BindType === "templated-policy" && vars !== undefined ? { BindVars: vars } : {}),
+      };
+    });
   },
 };
 

@@ -11,6 +11,7 @@ import {
   META_FLAG,
   namedId,
   pathOf,
+  putObject,
   readObject,
   required,
   shaped,
@@ -77,6 +78,31 @@ export function readCommand(kind: Kind, text: ObjectText, example: string): Comm
       return 0;
     },
   };
+}
+
+/**
+ * Changes the record that the flags name.
+ * @param bodyOf what is sent: gets the record, and what of it stays where no flag says otherwise,
+ * which is nothing with -no-merge.
+ */
+export async function updateSelected(
+  call: Call,
+  kind: Kind,
+  text: ObjectText,
+  bodyOf: (before: AclObject, kept: AclObject, key: string) => Promise<AclObject> | AclObject,
+): Promise<number> {
+  const key = await selected(call, kind);
+  const connection = call.connect();
+  const path = pathOf(kind, key);
+  const before = await attempt(`Error when retrieving current ${kind.what}`, () =>
+    readObject(connection, path),
+  );
+  const body = await bodyOf(before, call.flags.on("no-merge") ? {} : before, key);
+  const changed = await attempt(`Error updating ${kind.what} ${JSON.stringify(key)}`, () =>
+    putObject(connection, path, body),
+  );
+  show(call, shaped(kind, changed), (object) => text(object, call.flags.on("meta")));
+  return 0;
 }
 
 export function listCommand(

@@ -10,7 +10,7 @@ import type { Connection } from "../../connection/connection.ts";
 
 /**
  * Reads them. @param what was asked: `GET /v1/connect/ca/roots`
- * @throws {Failure} if there is none, or something else than certificates
+ * @throws {Failure} if it has no certificate, or something else than certificates
  */
 export function readSentPem(
   text: string,
