@@ -130,9 +130,12 @@ export async function requireUsable(
     new ConflictError("transition_invalid", `Cannot follow datacenter ${primary}: ${why}`);
   const active = activeOf(listing);
   if (active.abandoned) throw refuse(`its active root ${active.certificate.id} was abandoned`);
+  const { id, notBefore, notAfter } = active.certificate;
   if (!inForce(active.certificate, now))
     throw refuse(
-      `its active root ${active.certificate.id} is valid from ${active.certificate.notBefore.toISOString()} to ${active.certificate.notAfter.toISOString()} only`,
+      notBefore > now
+        ? `its active root ${id} is not valid before ${notBefore.toISOString()}; check the clocks of both`
+        : `its active root ${id} expired at ${notAfter.toISOString()}; replace the root there, and this datacenter follows`,
     );
   const ids = new Set(known.map(({ id }) => id));
   for (const { certificate } of listing.roots) {

@@ -11,6 +11,8 @@ import { RetriedStep } from "./maintenance.ts";
 
 /** How old the last answer may be before the primary is asked without a wait, in milliseconds. */
 const POLL_MS = 10_000;
+/** The longest pause of the step after the primary's roots have changed, in milliseconds. */
+const RETRY_MS = 5000;
 
 /** The primary datacenter, for an operator. */
 export interface PrimaryStatus {
@@ -84,6 +86,7 @@ export class Follower {
   async #read(after: number | null, signal?: AbortSignal): Promise<void> {
     const { clock, log } = this.#ports;
     const known = this.#reading.fault?.reason;
+    const before = this.#listing;
     const { name } = this.primary;
     try {
       await this.#reading.run(async () => {
@@ -93,6 +96,9 @@ export class Follower {
           this.#listing = listing;
         this.#readAt = clock.now();
       });
+      // Why the step failed may be over: the primary was away, or its roots were others.
+      if (known !== undefined || this.#listing?.index !== before?.index)
+        this.step.retryWithin(RETRY_MS);
       if (known !== undefined) log.info("The primary datacenter answers again", { primary: name });
     } catch (error) {
       if (signal?.aborted === true) {

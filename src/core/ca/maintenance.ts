@@ -50,6 +50,14 @@ export class RetriedStep {
     return hasPassed(this.#clock, this.#failedAt, this.#waitMs);
   }
 
+  /**
+   * Shortens the pause after the last failure, whose reason may be over.
+   * @param ms the pause, in milliseconds, if it is longer.
+   */
+  retryWithin(ms: number): void {
+    this.#waitMs = Math.min(this.#waitMs, ms);
+  }
+
   /** @throws whatever `work` throws */
   async run(work: () => Promise<unknown>): Promise<void> {
     try {
