@@ -1,0 +1,92 @@
+/**
+ * Services of three datacenters that call each other by mutual TLS all the time, with certificates
+ * that agents keep: no handshake fails while the primary rotates, a datacenter is cut off from it and
+ * comes back, a replica is restarted, and a secondary renews its intermediate. Two minutes, most of
+ * which agents wait until they renew.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { noRedis, until } from "../redis/server.ts";
+import { type Mesh, startMesh } from "./mesh.ts";
+import type { MeshDatacenter } from "./mesh-datacenter.ts";
+
+const OPTIONS = { timeout: 300_000 };
+
+describe("services of three datacenters that call each other", { skip: noRedis }, () => {
+  let mesh: Mesh;
+  let dc1: MeshDatacenter;
+  let dc2: MeshDatacenter;
+  let dc3: MeshDatacenter;
+  before(async () => {
+    mesh = await startMesh();
+    dc1 = mesh.datacenter("dc1");
+    dc2 = mesh.datacenter("dc2");
+    dc3 = mesh.datacenter("dc3");
+  }, OPTIONS);
+  after(() => mesh?.stop());
+
+  async function passes(what: string, work: () => Promise<void>): Promise<void> {
+    const began = performance.now();
+    const { handshakes } = await mesh.during(work);
+    const seconds = Math.round((performance.now() - began) / 1000);
+    console.log(`${what}: ${handshakes} handshakes in ${seconds} s, 0 failed`);
+  }
+
+  it("through a rotation in the primary", OPTIONS, () =>
+    passes("a rotation", async () => {
+      await dc1.rotate();
+      await mesh.followed();
+      await mesh.renewed();
+    }),
+  );
+
+  it("while dc3 is cut off from the primary through a rotation, and comes back", OPTIONS, () =>
+    passes("a partition", async () => {
+      dc3.cutOff();
+      await dc1.rotate();
+      await mesh.followed([dc1, dc2]);
+      await mesh.renewed([dc1, dc2]);
+      assert.notEqual((await dc3.roots()).ActiveRootID, (await dc1.roots()).ActiveRootID);
+      assert.match(await dc3.readyz(), /^primary: dc1, .*cannot be reached/m);
+      dc3.reconnect();
+      await mesh.followed();
+      await mesh.renewed();
+    }),
+  );
+
+  it("while a replica of dc2 is restarted, through a rotation", OPTIONS, () =>
+    passes("a restart", async () => {
+      const leader = await leaderOf(dc2);
+      await dc2.stopServer(leader);
+      await dc1.rotate();
+      await mesh.followed();
+      await dc2.startServer(leader);
+      await mesh.followed();
+    }),
+  );
+
+  it("while dc2 and dc3 renew their intermediates", OPTIONS, () =>
+    passes("renewals of intermediates", async () => {
+      for (const each of [dc2, dc3]) {
+        const before = await each.activeRoot();
+        await each.rotate();
+        const { SigningKeyID, ID } = await each.activeRoot();
+        assert.equal(ID, before.ID);
+        assert.notEqual(SigningKeyID, before.SigningKeyID);
+      }
+      await mesh.renewed();
+    }),
+  );
+});
+
+/** Which replica of a datacenter does its background work. */
+async function leaderOf(datacenter: MeshDatacenter): Promise<number> {
+  let leader = -1;
+  await until(async () => {
+    const lines = await Promise.all(datacenter.servers.map((each) => datacenter.readyz(each)));
+    leader = lines.findIndex((text) => /^role: leader$/m.test(text));
+    return leader >= 0;
+  });
+  return leader;
+}
