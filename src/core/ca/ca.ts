@@ -281,7 +281,8 @@ export class CertificateAuthority {
    * @throws {RequestError} @throws {DeniedError}
    */
   signIntermediate(request: IntermediateRequest): Promise<readonly Certificate[]> {
-    return this.#changes.run("RENEWING", request.caller, async (change) => {
+    // After a rotation all datacenters ask at the same time.
+    return this.#changes.runInTurn("RENEWING", request.caller, async (change) => {
       const { planned, path } = await planIntermediate(change.require(), request, change);
       await change.commit(planned);
       return path;

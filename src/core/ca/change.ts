@@ -327,7 +327,8 @@ export class Change {
 /** Runs changes, one at a time. */
 export class ChangeRunner {
   readonly #setup: ChangeSetup;
-  #running: OperationName | null = null;
+  /** The change that runs, and what settles when it has ended. */
+  #running: { readonly name: OperationName; readonly ended: Promise<void> } | null = null;
   /** Settles when the running change has ended; it never rejects. */
   #idle: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -359,6 +360,28 @@ export class ChangeRunner {
     return done;
   }
 
+  /**
+   * Like `run`, but waits for a change of this replica as long as for one of another replica, up to
+   * `operationWaitMs`: for requests of machines, which come at the same time.
+   * @throws {NotReadyError} if it cannot begin, and whatever `work` throws
+   */
+  async runInTurn<T>(
+    name: OperationName,
+    caller: Caller,
+    work: (change: Change) => Promise<T>,
+  ): Promise<T> {
+    const { clock } = this.#setup.ports;
+    const until = clock.now().getTime() + this.#setup.policy.operationWaitMs;
+    while (this.#running !== null) {
+      const left = until - clock.now().getTime();
+      if (left <= 0) break;
+      const over = new AbortController();
+      await Promise.race([this.#running.ended, clock.sleep(left, over.signal)]);
+      over.abort();
+    }
+    return this.run(name, caller, work);
+  }
+
   /** Retries a failed rollback as a change of its own. @throws {Error} if it failed again */
   async retryRollback(): Promise<void> {
     await this.run("RENEWING", NOBODY, (change) => this.#rollback.retry(change));
@@ -388,8 +411,9 @@ export class ChangeRunner {
     caller: Caller,
     work: (change: Change) => Promise<T>,
   ): Promise<T> {
-    if (this.#running !== null) throw busy(this.#running);
-    this.#running = name;
+    if (this.#running !== null) throw busy(this.#running.name);
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+    this.#running = { name, ended };
     const { ports, policy, replica } = this.#setup;
     let lease: OperationLease | null = null;
     try {
@@ -408,6 +432,7 @@ export class ChangeRunner {
     } finally {
       this.#running = null;
       await lease?.release();
+      end();
     }
   }
 

@@ -4,15 +4,18 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { ConflictError, ProviderError, StoreError } from "../../../src/core/errors.ts";
+import { NOBODY } from "../../../src/core/ports/audit.ts";
 import type { Provider } from "../../../src/core/ports/provider.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { createCodec } from "../../../src/store/state-document.ts";
-import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { configuration, createTestCa, opensslCsr, trustDomain } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import {
   BOOTSTRAP,
   GOOD_EXTENSIONS,
+  gatedProviders,
   opensslKey,
   providersWith,
   replica,
@@ -209,3 +212,47 @@ describe("an aborted change", () => {
     assert.deepEqual([prepared, rolledBack], [2, []]);
   });
 });
+
+describe("an intermediate for another datacenter", () => {
+  it("waits for its turn: all datacenters that ask at the same time get one", async () => {
+    const { manager, sign } = await signing();
+    const paths = await Promise.all([sign(), sign(), sign()]);
+    assert.equal(new Set(paths.map(([certificate]) => certificate?.id)).size, 3);
+    assert.equal(manager.require().state.intermediates.length, 3);
+    assert.equal(manager.require().state.index, 4);
+  });
+
+  it("waits for another change as long as another replica does, and is then refused", async () => {
+    const { manager, clock, gate, sign } = await signing();
+    const { reached, open } = gate.close();
+    const running = manager.configure(configuration({ PrivateKeyBits: 384 }));
+    await reached;
+    const started = clock.now().getTime();
+    await assert.rejects(passing(clock, sign()), {
+      code: "operation_running",
+      message: 'CA is already in state "RECONFIGURING"',
+    });
+    const waited = clock.now().getTime() - started;
+    assert.ok(waited >= DEFAULT_POLICY.operationWaitMs && waited < 5000, String(waited));
+    const signed = sign();
+    open();
+    assert.equal(await running, true);
+    assert.equal((await signed).length, 1);
+    assert.equal(manager.require().state.intermediates.length, 1);
+  });
+});
+
+/** A primary datacenter, and a request of another one. */
+async function signing() {
+  const gate = gatedProviders();
+  const { providers } = gate;
+  const ca = await createTestCa({ bootstrap: BOOTSTRAP, hasDatacenters: true, providers });
+  const { manager, clock } = ca;
+  let requests = 0;
+  const sign = () => {
+    const subject = ["-subj", `/CN=sec-${requests++}.consul`];
+    const { csr } = opensslCsr(`URI:spiffe://${trustDomain(manager)}`, undefined, subject);
+    return manager.signIntermediate({ csr, caller: NOBODY, permit: () => undefined });
+  };
+  return { manager, clock, gate, sign };
+}
