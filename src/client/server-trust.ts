@@ -25,6 +25,8 @@ export interface ServerTrustOptions {
   readonly datacenter: string | null;
   /** Whether the platform verifies servers, and takes no other CAs. @default false */
   readonly isVerifiedByPlatform?: boolean;
+  /** Whether a CA file that was replaced is read again without SIGHUP. @default true */
+  readonly isReadAgain?: boolean;
 }
 
 /** Anchors of the mesh: roots with the SPIFFE ID of their trust domain. */
@@ -76,11 +78,11 @@ export class ServerTrust {
 
   /** What brings the trust back if the mesh's own roots verify no server any more. */
   get wayBack(): string {
+    const { readCaFile, isReadAgain = true } = this.#options;
     if (this.#pin !== null)
       return "after a forced rotation set the pin to the new active root's sha256";
-    return this.#options.readCaFile === null
-      ? "set the CA file or the pin to a root that is published now"
-      : "after a forced rotation write the new roots into the CA file, which is read again";
+    if (readCaFile === null) return "set the CA file or the pin to a root that is published now";
+    return `after a forced rotation write the new roots into the CA file, which is read again${isReadAgain ? "" : " after SIGHUP"}`;
   }
 
   /** The mesh's roots, from a server that was verified or from the cache. */

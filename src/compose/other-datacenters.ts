@@ -114,6 +114,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
       pin: caPin,
       datacenter: name,
       isVerifiedByPlatform,
+      isReadAgain: false,
     });
     const made: Datacenter = {
       ...{ settings, trust, isLost: false },

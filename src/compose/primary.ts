@@ -117,7 +117,7 @@ export class PrimaryServers implements PrimaryDatacenter {
         });
       return await work(this.#pool);
     } catch (error) {
-      throw asProviderError(error, settings.datacenter);
+      throw asProviderError(error, settings, this.#pool.trustExpiredAt);
     }
   }
 
@@ -128,6 +128,7 @@ export class PrimaryServers implements PrimaryDatacenter {
       pin: caPin,
       datacenter,
       isVerifiedByPlatform,
+      isReadAgain: false,
     });
     return new ServerPool({
       servers: servers.map(({ href }) => href),
@@ -136,8 +137,16 @@ export class PrimaryServers implements PrimaryDatacenter {
   }
 }
 
-/** A failure of the primary in the words of this CA. */
-function asProviderError(error: unknown, datacenter: string): unknown {
+/**
+ * A failure of the primary in the words of this CA.
+ * @param expiredAt when the last root expired that verifies its servers; null if one is valid.
+ */
+function asProviderError(
+  error: unknown,
+  settings: PrimarySettings,
+  expiredAt: Date | null,
+): unknown {
+  const { datacenter } = settings;
   if (error instanceof FormatError)
     return new ProviderError("provider_unavailable", `Datacenter ${datacenter}: ${error.message}`, {
       cause: error,
@@ -148,10 +157,26 @@ function asProviderError(error: unknown, datacenter: string): unknown {
   const advice =
     error.code === "refused"
       ? '; give the replication token (MESHCA_REPLICATION_TOKEN_FILE) intermediate = "write" there'
-      : "";
+      : error.code === "untrusted" && expiredAt !== null
+        ? `; ${newRootAdvice(settings, expiredAt)}`
+        : "";
   return new ProviderError(
     isRefusal ? "provider_rejected" : "provider_unavailable",
     `Datacenter ${datacenter}: ${message}${advice}`,
     { cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
   );
+}
+
+/**
+ * How an operator gives this datacenter the primary's new root: no root that it trusts vouches for
+ * one, so that it cannot find it itself.
+ */
+function newRootAdvice({ servers, caPin }: PrimarySettings, expiredAt: Date): string {
+  const [server] = servers;
+  const fetchRoots = `run meshca roots --pem --http-addr ${server?.origin} --server-pin sha256:FINGERPRINT > FILE with the fingerprint in that server's log or in its data folder (tls-fingerprint)`;
+  const how =
+    caPin === null
+      ? `${fetchRoots}, and FILE that of MESHCA_PRIMARY_CA_FILE`
+      : "set MESHCA_PRIMARY_CA_PIN (primary_ca_pin) to the one of the new root, which meshca recover shows";
+  return `every root that verifies its servers has expired, the last one at ${expiredAt.toISOString()}: once that datacenter has a new root, ${how}; then send SIGHUP to this server`;
 }

@@ -1,8 +1,10 @@
 /**
- * A server of another datacenter that a test scripts: plain HTTP on loopback, over raw octets.
+ * A server of another datacenter that a test scripts: HTTP or HTTPS on loopback, over raw octets.
  * @module
  */
 import { createServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
+import type { KeyPair } from "../client/tls-server.ts";
 
 /** A request as it came. */
 export interface Received {
@@ -22,31 +24,48 @@ export type Script = (socket: Socket, request: Received) => void;
 
 export class Peer {
   readonly received: Received[] = [];
-  readonly #server: Server;
+  readonly #server: Server | TlsServer;
+  readonly #isTls: boolean;
   readonly #sockets = new Set<Socket>();
   script: Script;
 
-  private constructor(server: Server, script: Script) {
+  private constructor(server: Server | TlsServer, isTls: boolean, script: Script) {
     this.#server = server;
+    this.#isTls = isTls;
     this.script = script;
   }
 
-  static async start(script: Script): Promise<Peer> {
-    const server = createServer();
-    const peer = new Peer(server, script);
-    server.on("connection", (socket) => peer.#serve(socket));
+  /** @param pair the certificate and key of TLS; null: plain HTTP. @default null */
+  static async start(script: Script, pair: KeyPair | null = null): Promise<Peer> {
+    const server = pair === null ? createServer() : createTlsServer({ ...pair });
+    const peer = new Peer(server, pair !== null, script);
+    server.on(pair === null ? "connection" : "secureConnection", (socket: Socket) =>
+      peer.#serve(socket),
+    );
+    server.on("tlsClientError", () => undefined);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     return peer;
+  }
+
+  /** Shows another certificate on connections from now on, and closes those that are open. */
+  use(pair: KeyPair): void {
+    if ("setSecureContext" in this.#server) this.#server.setSecureContext(pair);
+    this.hangUp();
+  }
+
+  /** Closes every connection. */
+  hangUp(): void {
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   get url(): URL {
     const address = this.#server.address();
     if (address === null || typeof address === "string") throw new Error("It does not listen");
-    return new URL(`http://127.0.0.1:${address.port}`);
+    return new URL(`${this.#isTls ? "https" : "http"}://127.0.0.1:${address.port}`);
   }
 
   stop(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
+    this.hangUp();
     return new Promise((resolve) => this.#server.close(() => resolve()));
   }
 
