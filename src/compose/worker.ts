@@ -56,7 +56,7 @@ export class Edge {
   readonly #platform: Platform;
   readonly #policy: Policy & { readonly maxAgeMs: number };
   readonly #memory: CaMemory;
-  readonly #redisMemory: RedisMemory = { checked: false, known: null };
+  readonly #redisMemory: RedisMemory = { checked: false, prefix: null, known: null };
   readonly #others: OtherDatacenters;
   readonly #primary: PrimaryServers | null;
   #sealer: Sealer | null = null;

@@ -118,7 +118,7 @@ export function readSettings(
   const host = output?.MESHCA_LISTEN.host ?? "localhost";
   const acl = output?.MESHCA_ACL ?? (isLoopback(host) ? "off" : "deny");
   const kekVault = readKekVault(source);
-  const store = readStore(source);
+  const store = readStore(source, output);
   const kek = readKek(source);
   if (
     isWhole &&
@@ -243,9 +243,14 @@ function withStoreFile(
   return text === null ? others : { ...others, MESHCA_STORE: text.trim() };
 }
 
-function readStore({ given, readFile, faults }: SettingsSource): StoreUrl | null {
+function readStore(
+  { given, readFile, faults }: SettingsSource,
+  output: v.InferOutput<typeof Schema> | null,
+): StoreUrl | null {
   if (given.MESHCA_STORE === undefined) return null;
-  const read = readStoreUrl(given.MESHCA_STORE, readFile);
+  const hasDatacenters = output?.MESHCA_PRIMARY_DATACENTER !== undefined;
+  const datacenter = hasDatacenters ? output.MESHCA_DATACENTER : null;
+  const read = readStoreUrl(given.MESHCA_STORE, readFile, datacenter);
   if ("kind" in read) return read;
   const setting = given.MESHCA_STORE_FILE === undefined ? "MESHCA_STORE" : "MESHCA_STORE_FILE";
   for (const reason of read) faults.add(setting, reason);

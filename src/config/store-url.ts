@@ -26,6 +26,9 @@ export type StoreUrl =
 export const STORE_FORMS =
   "must be sqlite:PATH, memory:, redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB], redis[s]+sentinel://HOST[:PORT],.../MASTER[/DB] or redis[s]+cluster://HOST[:PORT],...";
 
+/** The prefix of a store whose URL names none. */
+const PREFIX = "meshca";
+
 const OPTIONS = [
   "prefix",
   "ca",
@@ -49,11 +52,14 @@ const URL_FORM =
 /**
  * Reads the URL of a store.
  * @param readFile reads a PEM file that the URL names.
+ * @param datacenter the name of this datacenter in a deployment of several: without a prefix in the
+ * URL it is part of the prefix. @default a deployment of one
  * @returns the store, or every fault in words.
  */
 export function readStoreUrl(
   text: string,
   readFile: (path: string) => string,
+  datacenter: string | null = null,
 ): StoreUrl | readonly string[] {
   if (text === "memory:") return { kind: "memory" };
   if (/^sqlite:./.test(text)) return { kind: "sqlite", path: text.slice("sqlite:".length) };
@@ -66,7 +72,7 @@ export function readStoreUrl(
   const nodes = readNodes(hosts, mode, faults);
   const { master, db } = readPath(path, mode, faults);
   const tls = readTls(options, secure !== "", readFile, faults);
-  const prefix = options.get("prefix") ?? "meshca";
+  const prefix = options.get("prefix") ?? PREFIX;
   if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix))
     faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
   const wait = options.get("wait") ?? "0";
@@ -89,6 +95,8 @@ export function readStoreUrl(
     db,
     tls,
     prefix,
+    datacenterPrefix:
+      datacenter === null || options.has("prefix") ? null : `${PREFIX}:${datacenter}`,
     connectTimeoutMs,
     commandTimeoutMs,
     waitReplicas: Number(wait),

@@ -28,6 +28,8 @@ export const SCHEMAS = [1, 2, 3, 4, 5, SCHEMA] as const;
 
 /** The first schema with `leafIssuers` and `access`. */
 export const ACCESS_SCHEMA = 3;
+/** The oldest schema that names the datacenter. */
+export const DATACENTER_SCHEMA = 6;
 
 /** The first schema with `intermediates`. */
 export const INTERMEDIATES_SCHEMA = 6;
@@ -223,7 +225,7 @@ export function leastSchema(state: CaState): Schema {
   const configs = [config, ...Object.values(provider.retired)];
   const names = (fields: readonly string[]) =>
     configs.some((each) => namesField(each.config, fields));
-  if (state.datacenter !== null || state.intermediates.length > 0) return 6;
+  if (state.datacenter !== null || state.intermediates.length > 0) return DATACENTER_SCHEMA;
   if (names(FIELDS_SINCE_6)) return 6;
   if (access?.recordSchema !== undefined) return 5;
   if (names(FIELDS_SINCE_4)) return 4;

@@ -248,6 +248,19 @@ class DocumentCodec implements Codec {
   }
 }
 
+/**
+ * The datacenter that a document names, without a check of its MAC; null if it names none, or cannot
+ * be read.
+ */
+export function claimedDatacenter(document: string): string | null {
+  try {
+    const { body } = v.parse(v.object({ body: v.string() }), parseJson(document));
+    return v.parse(v.object({ datacenter: v.string() }), parseJson(body)).datacenter;
+  } catch {
+    return null;
+  }
+}
+
 function storedRoot({ leafIssuers, abandoned, ...root }: RootEntry, schema: Schema) {
   return {
     ...root,

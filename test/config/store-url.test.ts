@@ -25,6 +25,7 @@ const DEFAULTS = {
   db: 0,
   tls: null,
   prefix: "meshca",
+  datacenterPrefix: null,
   connectTimeoutMs: 5000,
   commandTimeoutMs: 2000,
   waitReplicas: 0,
@@ -77,6 +78,19 @@ describe("readStoreUrl()", () => {
   for (const [text, differs] of accepted)
     it(`readStoreUrl() takes ${text}`, () =>
       assert.deepEqual(read(text), { ...DEFAULTS, ...differs }));
+
+  it("readStoreUrl() has the datacenter in the prefix, unless the URL has a prefix", () => {
+    for (const [text, prefix, datacenterPrefix] of [
+      ["redis://127.0.0.1", "meshca", "meshca:dc2"],
+      ["redis+cluster://127.0.0.1", "meshca", "meshca:dc2"],
+      ["redis://127.0.0.1?prefix=meshca", "meshca", null],
+      ["redis://127.0.0.1?prefix=mesh:dc9", "mesh:dc9", null],
+    ] as const) {
+      const url = readStoreUrl(text, () => "", "dc2");
+      assert.ok("kind" in url && url.kind === "redis");
+      assert.deepEqual([url.prefix, url.datacenterPrefix], [prefix, datacenterPrefix]);
+    }
+  });
 
   it("readStoreUrl() accepts the stores other than Redis", () => {
     assert.deepEqual(read("memory:"), { kind: "memory" });

@@ -112,14 +112,14 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     await assert.rejects(
       open(url),
       refusal(
-        "does not allow the user to access the keys of meshca's prefix; allow it in the ACL of Redis",
+        "does not allow the user to access the keys of meshca's prefix; allow it in the ACL of Redis: ~{meshca}:\\* &{meshca}:\\*",
       ),
     );
     await redis.admin.call("ACL", "SETUSER", "narrow", "~{meshca}:*");
     await assert.rejects(
       open(url),
       refusal(
-        "does not allow the user to access the channel of meshca's prefix; allow it in the ACL of Redis",
+        "does not allow the user to access the channel of meshca's prefix; allow it in the ACL of Redis: ~{meshca}:\\* &{meshca}:\\*",
       ),
     );
     await redis.admin.call("ACL", "SETUSER", "narrow", "&{meshca}:*");

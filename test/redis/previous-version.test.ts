@@ -5,15 +5,13 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { checkOut, missingCommits } from "../fixtures/previous.ts";
 import { runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
-import { ROOT } from "../fixtures/root.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 /** The last commit that knows schema 2 of the state and the first one of records. */
@@ -25,34 +23,9 @@ const SCHEMA_4 = "7072e74";
 /** The last commit that knows schema 5 of the state, and one datacenter only. */
 const SCHEMA_5 = "82c02b7";
 
-/**
- * Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone
- * needs its whole history.
- */
-const noPrevious: string | false = (() => {
-  try {
-    for (const commit of [SCHEMA_2, SCHEMA_3, SCHEMA_4, SCHEMA_5])
-      execFileSync("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, stdio: "ignore" });
-    return false;
-  } catch {
-    return process.env.CI === "true"
-      ? false
-      : `commits ${SCHEMA_2}, ${SCHEMA_3}, ${SCHEMA_4} and ${SCHEMA_5} are not in the history of this checkout (git fetch --unshallow)`;
-  }
-})();
+const noPrevious = missingCommits(SCHEMA_2, SCHEMA_3, SCHEMA_4, SCHEMA_5);
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
-
-/** Puts the files of a commit into a temporary folder. @returns its path */
-function checkOut(commit: string): string {
-  const folder = mkdtempSync(join(tmpdir(), "meshca-previous-"));
-  const archive = join(folder, "previous.tar");
-  execFileSync("git", ["archive", "--output", archive, commit], { cwd: ROOT });
-  execFileSync("tar", ["-xf", archive, "-C", folder]);
-  rmSync(archive);
-  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
-  return folder;
-}
 
 interface Token {
   readonly AccessorID: string;

@@ -163,6 +163,7 @@ export function redisUrl(port: number, overrides: Partial<RedisUrl> = {}): Redis
     db: 0,
     tls: null,
     prefix: "meshca",
+    datacenterPrefix: null,
     connectTimeoutMs: 2000,
     commandTimeoutMs: 2000,
     waitReplicas: 0,

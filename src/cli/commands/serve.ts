@@ -132,7 +132,7 @@ export function describeStore(store: Settings["store"]): string {
   if (store.kind === "memory") return "memory";
   if (store.kind === "sqlite") return `sqlite:${store.path}`;
   const mode = store.mode === "single" ? "" : `${store.mode} `;
-  return `redis ${mode}${store.nodes.map(({ host, port }) => `${host}:${port}`).join(",")} (prefix ${store.prefix})`;
+  return `redis ${mode}${store.nodes.map(({ host, port }) => `${host}:${port}`).join(",")} (prefix ${store.datacenterPrefix ?? store.prefix})`;
 }
 
 /** The CA, and why it cannot sign if it cannot. */

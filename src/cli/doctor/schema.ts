@@ -13,6 +13,8 @@ const lookedAt = <T extends v.GenericSchema>(value: T) =>
 const Store = v.object({
   Kind: v.string(),
   Mode: v.nullable(v.string()),
+  /** Servers of older versions leave it out. */
+  Prefix: v.optional(v.nullable(v.string())),
   WaitReplicas: v.number(),
   Servers: v.array(
     v.object({

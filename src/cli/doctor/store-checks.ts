@@ -73,7 +73,7 @@ function eviction(id: CheckId, store: Store): Result {
   return found(id, "noeviction", findings);
 }
 
-function durability(id: CheckId, { Kind, Servers }: Store): Result {
+function durability(id: CheckId, { Kind, Prefix = null, Servers }: Store): Result {
   if (Kind === "memory")
     return found(id, "the store is the memory of the process", [
       {
@@ -107,7 +107,8 @@ function durability(id: CheckId, { Kind, Servers }: Store): Result {
       }),
     ),
   ]);
-  return found(id, "append-only file", findings);
+  const keys = Prefix === null ? "" : ` of the keys {${Prefix}}:*`;
+  return found(id, `append-only file${keys}`, findings);
 }
 
 function memory(id: CheckId, store: Store): Result {

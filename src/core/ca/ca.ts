@@ -11,7 +11,7 @@ import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { PrimaryDatacenter } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
-import { ACCESS_SCHEMA, type AccessRecord, type CaState } from "../state.ts";
+import { ACCESS_SCHEMA, type AccessRecord, type CaState, DATACENTER_SCHEMA } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
@@ -48,7 +48,7 @@ import { Secondary } from "./secondary.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
-import { recordAccess, reseal } from "./transitions.ts";
+import { recordAccess, recordDatacenter, reseal } from "./transitions.ts";
 
 export interface CaOptions {
   readonly ports: CaPorts;
@@ -92,6 +92,8 @@ export class CertificateAuthority {
   readonly #maintenance: Maintenance;
   readonly #limiter: Limiter;
   readonly #signer: LeafSigner;
+  /** Into which every state is bound; null in a deployment of one datacenter. */
+  readonly #boundDatacenter: string | null;
   /** Null in a primary datacenter. */
   readonly #secondary: Secondary | null;
 
@@ -106,6 +108,7 @@ export class CertificateAuthority {
     this.#ports = ports;
     this.#policy = policy;
     this.#bootstrapConfig = options.bootstrap;
+    this.#boundDatacenter = options.hasDatacenters === true ? datacenter : null;
     const health = new ReplicaHealth(ports, policy, memory.health);
     this.#replica = new Replica(ports, { self, lastSeen, policy }, health, memory.seen);
     this.#leadership = new Leadership(leases, clock, policy);
@@ -116,7 +119,7 @@ export class CertificateAuthority {
       replica: this.#replica,
       deletionClock: this.#deletionClock,
       serverNames,
-      datacenter: options.hasDatacenters === true ? datacenter : null,
+      datacenter: this.#boundDatacenter,
     });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
     const { primary = null } = options;
@@ -395,8 +398,28 @@ export class CertificateAuthority {
     const due = nextStep(state, this.#policy, time, { collectAt: garbageAt, rotateAt });
     if (due.kind === "bootstrap") await this.#bootstrap();
     else if (due.kind === "prune") await this.#apply(planPrune);
-    else return this.#maintain(due);
+    else {
+      await this.#recordDatacenter();
+      return this.#maintain(due);
+    }
     return due;
+  }
+
+  /**
+   * Records the name of this datacenter in a state from before there were several, once every live
+   * replica reads a schema that has it.
+   */
+  async #recordDatacenter(): Promise<void> {
+    const datacenter = this.#boundDatacenter;
+    const isOld = ({ schema }: { readonly schema: number }) => schema < DATACENTER_SCHEMA;
+    if (datacenter === null || this.snapshot?.state.datacenter !== null) return;
+    if (this.#replica.health.live.some(isOld)) return;
+    await this.#changes.run("RENEWING", NOBODY, async (change) => {
+      const snapshot = change.require();
+      if (snapshot.state.datacenter !== null || isOld(change)) return;
+      const state = recordDatacenter(snapshot.state, newCommitId(change.random), datacenter);
+      await change.commit({ kind: "record-datacenter", snapshot: withState(snapshot, state) });
+    });
   }
 
   /** Whether this datacenter follows another one. */

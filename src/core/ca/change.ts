@@ -59,6 +59,7 @@ export interface PlannedChange {
     | "cross"
     | "rewrap"
     | "record-access"
+    | "record-datacenter"
     | "intermediate"
     | "join"
     | "follow";
@@ -83,6 +84,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   cross: "renewed a cross-signed certificate",
   rewrap: "encrypted all keys with the current key-encryption key",
   "record-access": "recorded that the ACL is set up",
+  "record-datacenter": "recorded the name of the datacenter",
   intermediate: "signed an intermediate for another datacenter",
   join: "took over the roots of the primary datacenter, with an intermediate of this one",
   follow: "followed the roots of the primary datacenter",

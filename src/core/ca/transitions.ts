@@ -313,6 +313,11 @@ export function recordAccess(state: CaState, commitId: string, access: AccessRec
   return checked({ ...after(state, commitId), access });
 }
 
+/** Binds the state to a datacenter; nothing that a client can see changes. */
+export function recordDatacenter(state: CaState, commitId: string, datacenter: string): CaState {
+  return checked({ ...after(state, commitId), datacenter });
+}
+
 /** Replaces the record of issued intermediates; nothing that a client can see changes. */
 export function recordIntermediates(
   state: CaState,

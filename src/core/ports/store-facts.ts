@@ -24,6 +24,8 @@ export interface StoreFacts {
   readonly kind: "memory" | "sqlite" | "redis";
   /** How it finds its master; null of another store. */
   readonly mode: "single" | "sentinel" | "cluster" | null;
+  /** The prefix of the keys in Redis; null of another store. */
+  readonly prefix: string | null;
   /** How many replicas of Redis should acknowledge a change before it is answered. */
   readonly waitReplicas: number;
   /** Empty of another store. */

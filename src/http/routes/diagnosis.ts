@@ -88,10 +88,11 @@ function foundJson<T>(found: Found<T>, jsonOf: (value: T) => Json): Json {
     : { Value: jsonOf(found.value), Error: null };
 }
 
-function storeJson({ kind, mode, waitReplicas, servers }: StoreFacts): Json {
+function storeJson({ kind, mode, prefix, waitReplicas, servers }: StoreFacts): Json {
   return {
     Kind: kind,
     Mode: mode,
+    Prefix: prefix,
     WaitReplicas: waitReplicas,
     Servers: servers.map((server) => ({
       AppendOnly: server.appendOnly,

@@ -63,7 +63,13 @@ export class MemoryBackend implements Backend {
       access: this.#access,
       looks: this.#looks,
       backups: this.#backups,
-      facts: async () => ({ kind: "memory", mode: null, waitReplicas: 0, servers: [] }),
+      facts: async () => ({
+        kind: "memory",
+        mode: null,
+        prefix: null,
+        waitReplicas: 0,
+        servers: [],
+      }),
     };
   }
 

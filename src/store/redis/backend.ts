@@ -154,13 +154,18 @@ class ProcessRedis implements Backend, RedisConnection {
       log.info("Connected to Redis", { redis: this.#hosts });
     });
     this.#subscriber.on("message", (channel: string) => {
-      const isAccess = channel === this.#calls.keys.accessChanged;
+      const isAccess = channel.endsWith("}:access:changed");
       (isAccess ? this.#accessChanged : this.#changed).notify();
     });
   }
 
-  #subscribe(): Promise<unknown> {
-    const { changed, accessChanged } = this.#calls.keys;
+  /** The next poll notices what a subscription to other channels would have. */
+  keysChanged(): void {
+    void this.#resubscribe();
+  }
+
+  async #subscribe(): Promise<unknown> {
+    const { changed, accessChanged } = await this.#calls.keys();
     return this.#subscriber.subscribe(changed, accessChanged);
   }
 

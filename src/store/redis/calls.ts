@@ -7,11 +7,14 @@ import * as v from "valibot";
 import { StoreError } from "../../core/errors.ts";
 import type { Log } from "../../core/ports/log.ts";
 import type { StoreFacts } from "../../core/ports/store-facts.ts";
-import { redisError } from "./error.ts";
+import { deniesNames, redisError } from "./error.ts";
 import { FACT_SECTIONS, redisFacts } from "./facts.ts";
-import { type RedisKeys, redisKeys } from "./keys.ts";
+import type { RedisKeys } from "./keys.ts";
+import { type Held, KeyPrefix, type PrefixMemory } from "./prefix.ts";
 import { SCRIPTS } from "./scripts.ts";
 import type { RedisSettings } from "./settings.ts";
+
+const HeldAnswer = v.tuple([v.string(), v.string()]);
 
 /** The oldest major version that the tests run on. */
 const OLDEST_REDIS = 7;
@@ -25,16 +28,21 @@ export interface RedisConnection {
   wait(replicas: number, ms: number): Promise<unknown>;
   /** Why connecting failed last; null while connected. */
   readonly connectError: unknown;
+  /** Called when the keys in use are others than before. */
+  keysChanged(): void;
 }
 
+/** The keys of a script, and its arguments. */
+type Arguments = readonly [keys: readonly string[], args?: readonly string[]];
+
 /** Survives the connection: plain data. */
-export interface CheckMemory {
-  /** Whether the server was found reliable. */
+export interface CheckMemory extends PrefixMemory {
+  /** Whether the server was found reliable, with the keys in use. */
   checked: boolean;
 }
 
 export class RedisCalls {
-  readonly keys: RedisKeys;
+  readonly #prefix: KeyPrefix;
   readonly #connection: RedisConnection;
   readonly #settings: RedisSettings;
   readonly #log: Log;
@@ -45,24 +53,46 @@ export class RedisCalls {
     connection: RedisConnection,
     settings: RedisSettings,
     log: Log,
-    memory: CheckMemory = { checked: false },
+    memory: CheckMemory = { checked: false, prefix: null },
   ) {
-    this.keys = redisKeys(settings.prefix);
+    this.#prefix = new KeyPrefix(settings, log, memory);
     this.#connection = connection;
     this.#settings = settings;
     this.#log = log;
     this.#memory = memory;
   }
 
-  /** Runs a script, atomically. @throws {StoreError} */
+  /**
+   * Runs a script, atomically.
+   * @param argumentsOf gets the keys in use.
+   * @throws {StoreError}
+   */
   async run<T>(
     script: keyof typeof SCRIPTS,
     answer: v.GenericSchema<unknown, T>,
-    keys: readonly string[],
-    args: readonly string[] = [],
+    argumentsOf: (keys: RedisKeys) => Arguments,
   ): Promise<T> {
     if (!this.#memory.checked) await this.check();
-    return this.#eval(script, answer, keys, args);
+    return this.#eval(script, answer, argumentsOf(await this.keys()));
+  }
+
+  /** The keys in use, which Redis is asked for at the first use. @throws {StoreError} */
+  keys(): Promise<RedisKeys> {
+    return this.#prefix.keys((keys, wantsDocument) => this.#held(keys, wantsDocument));
+  }
+
+  /**
+   * Decides again which keys are in use, after nothing was found under the present ones.
+   * @returns whether they are others now. @throws {StoreError}
+   */
+  async reconsiderKeys(): Promise<boolean> {
+    if (!this.#prefix.isChosen) return false;
+    const before = await this.keys();
+    this.#prefix.forget();
+    if ((await this.keys()).prefix === before.prefix) return false;
+    this.#memory.checked = false;
+    this.#connection.keysChanged();
+    return true;
   }
 
   /**
@@ -102,7 +132,8 @@ export class RedisCalls {
     for (const section of FACT_SECTIONS)
       sections.push(await this.answer(v.string(), () => this.#connection.info(section)));
     const { mode, waitReplicas } = this.#settings;
-    return { kind: "redis", mode, waitReplicas, servers: redisFacts(sections) };
+    const { prefix } = await this.keys();
+    return { kind: "redis", mode, prefix, waitReplicas, servers: redisFacts(sections) };
   }
 
   /** @throws {StoreError} what `call` rejects with, or the reply is malformed */
@@ -117,18 +148,40 @@ export class RedisCalls {
   #eval<T>(
     script: keyof typeof SCRIPTS,
     schema: v.GenericSchema<unknown, T>,
-    keys: readonly string[],
-    args: readonly string[],
+    [keys, args = []]: Arguments,
   ): Promise<T> {
     return this.answer(schema, () => this.#connection.eval(SCRIPTS[script], keys, args));
   }
 
   async #check(): Promise<void> {
     await this.#requireReliable();
-    const { probe, changed } = this.keys;
-    const [command, fault] = await this.#eval("probe", v.array(v.string()), [probe], [changed]);
-    if (command !== undefined)
-      throw redisError(new Error(fault), this.#connection.connectError, command);
+    const { prefix, probe, changed } = await this.keys();
+    try {
+      const [command, fault] = await this.#eval("probe", v.array(v.string()), [[probe], [changed]]);
+      if (command !== undefined)
+        throw redisError(new Error(fault), this.#connection.connectError, command);
+    } catch (error) {
+      if (!(error instanceof StoreError) || !deniesNames(error)) throw error;
+      const { code, cause, retryAfterMs } = error;
+      throw new StoreError(code, `${error.message}: ~{${prefix}}:* &{${prefix}}:*`, {
+        cause,
+        ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+      });
+    }
+  }
+
+  /** What is stored under some keys. @throws {StoreError} */
+  async #held({ state, stop }: RedisKeys, wantsDocument: boolean): Promise<Held> {
+    try {
+      const wanted = [wantsDocument ? "1" : ""];
+      const [holds, document] = await this.#eval("held", HeldAnswer, [[state, stop], wanted]);
+      return holds === "" ? null : { document };
+    } catch (error) {
+      // Keys that the user may not read cannot be in use. A key of another type is refused in use.
+      if (deniesNames(error)) return null;
+      if (error instanceof StoreError && error.code === "state_corrupt") return { document: "" };
+      throw error;
+    }
   }
 
   /** @throws {StoreError} `store_refused` for a Redis that is too old or may evict keys */

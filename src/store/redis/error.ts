@@ -59,7 +59,7 @@ export function redisError(error: unknown, connectError: unknown, tried?: string
       `Redis does not allow the user to run ${denied}; allow it in the ACL of Redis`,
       error,
     );
-  if (/(permissions to|script can't) (access|publish).*(key|channel)/i.test(text)) {
+  if (DENIED_NAMES.test(text)) {
     const what = /channel/i.test(text) ? "channel" : "keys";
     return refused(
       `Redis does not allow the user to access the ${what} of meshca's prefix; allow it in the ACL of Redis`,
@@ -79,6 +79,19 @@ export function redisError(error: unknown, connectError: unknown, tried?: string
     "store_unavailable",
     `Redis is unavailable${why === null ? "" : `: ${why}`}`,
     { cause: error, retryAfterMs: 3000 },
+  );
+}
+
+/** Keys or channels that the ACL of Redis does not allow, by the text of Redis. */
+const DENIED_NAMES = /(permissions to|script can't) (access|publish).*(key|channel)/i;
+
+/** Whether the ACL of Redis does not allow the user to access keys or channels. */
+export function deniesNames(error: unknown): boolean {
+  return (
+    error instanceof StoreError &&
+    error.code === "store_refused" &&
+    error.cause instanceof Error &&
+    DENIED_NAMES.test(error.cause.message)
   );
 }
 

@@ -1,6 +1,6 @@
 /**
  * The keys and channels of a CA in Redis. All have one hash tag, so that the same scripts run on a
- * Cluster. What each of them holds is in docs/storage.md.
+ * Cluster. What each of them holds is in docs/storage.md, which prefix they have in prefix.ts.
  * @module
  */
 import type { LeaseName } from "../../core/ports/lease.ts";
@@ -10,6 +10,7 @@ export type RedisKeys = ReturnType<typeof redisKeys>;
 export function redisKeys(prefix: string) {
   const key = (name: string) => `{${prefix}}:${name}`;
   return {
+    prefix,
     state: key("state"),
     stop: key("stop"),
     replicas: key("replicas"),

@@ -29,7 +29,7 @@ export class RedisLeases implements Leases {
     const request = lost === "" ? String(++this.#requests) : lost;
     try {
       const args = [this.#holder, String(ttlMs), request, lost];
-      const term = Number(await this.#calls.run("acquire", v.string(), this.#key(name), args));
+      const term = Number(await this.#run("acquire", v.string(), name, args));
       return term === 0 ? null : { name, term };
     } catch (error) {
       this.#unanswered.set(name, request);
@@ -39,19 +39,24 @@ export class RedisLeases implements Leases {
 
   async renew({ name, term }: Lease, ttlMs: number): Promise<boolean> {
     const args = [this.#holder, String(term), String(ttlMs)];
-    return (await this.#calls.run("renew", v.number(), this.#key(name), args)) === 1;
+    return (await this.#run("renew", v.number(), name, args)) === 1;
   }
 
   async release({ name, term }: Lease): Promise<void> {
-    await this.#calls.run("release", v.number(), this.#key(name), [this.#holder, String(term)]);
+    await this.#run("release", v.number(), name, [this.#holder, String(term)]);
   }
 
   async holder(name: LeaseName): Promise<string | null> {
-    const holder = await this.#calls.run("holder", v.string(), this.#key(name));
+    const holder = await this.#run("holder", v.string(), name);
     return holder === "" ? null : holder;
   }
 
-  #key(name: LeaseName): readonly string[] {
-    return [this.#calls.keys.lease(name)];
+  #run<T>(
+    script: "acquire" | "renew" | "release" | "holder",
+    answer: v.GenericSchema<unknown, T>,
+    name: LeaseName,
+    args: readonly string[] = [],
+  ): Promise<T> {
+    return this.#calls.run(script, answer, ({ lease }) => [[lease(name)], args]);
   }
 }

@@ -40,34 +40,38 @@ export function redisPorts(parts: RedisParts, codec: Codec, holder: string): Por
 }
 
 function redisReplicas(calls: RedisCalls): Replicas {
-  const keys = [calls.keys.replicas];
   return {
     async announce(self, ttlMs) {
       const args = [self.id, JSON.stringify(self), String(ttlMs)];
-      return (await calls.run("announce", v.array(v.string()), keys, args)).flatMap(readReplica);
+      const answers = await calls.run("announce", v.array(v.string()), (keys) => [
+        [keys.replicas],
+        args,
+      ]);
+      return answers.flatMap(readReplica);
     },
     async leave(id) {
-      await calls.run("leave", v.number(), keys, [id]);
+      await calls.run("leave", v.number(), ({ replicas }) => [[replicas], [id]]);
     },
   };
 }
 
 function redisLooks(calls: RedisCalls): LookStore {
-  const keys = [calls.keys.looks];
   return {
-    load: async () => readLooks(await calls.run("looks", v.string(), keys)),
-    save: async (looks, version) =>
-      (await calls.run("saveLooks", v.number(), keys, [version, writeLooks(looks)])) === 1,
+    load: async () => readLooks(await calls.run("looks", v.string(), ({ looks }) => [[looks]])),
+    save: async (looks, version) => {
+      const args = [version, writeLooks(looks)];
+      return (await calls.run("saveLooks", v.number(), (keys) => [[keys.looks], args])) === 1;
+    },
   };
 }
 
 function redisBackups(calls: RedisCalls): BackupLog {
-  const keys = [calls.keys.looks];
   return {
     record: async (backup) => {
-      const at = String(backup.at.getTime());
-      await calls.run("saveBackup", v.number(), keys, [at, backupText(backup)]);
+      const args = [String(backup.at.getTime()), backupText(backup)];
+      await calls.run("saveBackup", v.number(), ({ looks }) => [[looks], args]);
     },
-    last: async () => readBackupText(await calls.run("backup", v.string(), keys)),
+    last: async () =>
+      readBackupText(await calls.run("backup", v.string(), ({ looks }) => [[looks]])),
   };
 }

@@ -43,13 +43,14 @@ export class RedisRecordStore implements RecordStore {
   }
 
   async read(since: Mark | null): Promise<Changes> {
-    const { access, accessRecords, accessLog } = this.#calls.keys;
     const have = since === null ? ["", ""] : [String(since.index), since.tip];
     const [index = "0", tip = "", set = "", stopped = "", form, ...fields] = await this.#calls.run(
       "accessRead",
       ReadAnswer,
-      [access, accessRecords, accessLog],
-      [...have, String(CHANGES_KEPT)],
+      ({ access, accessRecords, accessLog }) => [
+        [access, accessRecords, accessLog],
+        [...have, String(CHANGES_KEPT)],
+      ],
     );
     const records: StoredRecord[] = [];
     const gone: RecordName[] = [];
@@ -63,15 +64,16 @@ export class RedisRecordStore implements RecordStore {
   }
 
   async write(changes: readonly RecordChange[], tip: string, set?: SetChange): Promise<number> {
-    const { access, accessRecords, accessKeys, accessLog, accessChanged } = this.#calls.keys;
     const [outcome, number] = await this.#calls.run(
       "accessWrite",
       WriteAnswer,
-      [access, accessRecords, accessKeys, accessLog],
-      [
-        ...[tip, accessChanged, String(CHANGES_KEPT)],
-        ...(set === undefined ? ["", "", "", "", ""] : setArguments(set)),
-        ...changes.flatMap(changeArguments),
+      ({ access, accessRecords, accessKeys, accessLog, accessChanged }) => [
+        [access, accessRecords, accessKeys, accessLog],
+        [
+          ...[tip, accessChanged, String(CHANGES_KEPT)],
+          ...(set === undefined ? ["", "", "", "", ""] : setArguments(set)),
+          ...changes.flatMap(changeArguments),
+        ],
       ],
     );
     if (outcome === "moved") throw setMoved();
@@ -87,19 +89,26 @@ export class RedisRecordStore implements RecordStore {
   }
 
   async stop(mark: string, found: string): Promise<void> {
-    const { access, accessChanged } = this.#calls.keys;
-    await this.#calls.run("accessStop", v.number(), [access], [mark, found, accessChanged]);
+    await this.#calls.run("accessStop", v.number(), ({ access, accessChanged }) => [
+      [access],
+      [mark, found, accessChanged],
+    ]);
   }
 
   async claim(id: string, ttlMs: number, until: Date): Promise<boolean> {
-    const keys = [this.#calls.keys.claim(id), this.#calls.keys.accessClaims];
     const args = [String(Math.max(1, Math.ceil(ttlMs))), id, String(until.getTime())];
-    return (await this.#calls.run("claim", v.number(), keys, args)) === 1;
+    const claimed = await this.#calls.run("claim", v.number(), ({ claim, accessClaims }) => [
+      [claim(id), accessClaims],
+      args,
+    ]);
+    return claimed === 1;
   }
 
   async forgetClaims(until: Date): Promise<void> {
-    const keys = [this.#calls.keys.accessClaims];
-    await this.#calls.run("forgetClaims", v.number(), keys, [String(until.getTime())]);
+    await this.#calls.run("forgetClaims", v.number(), ({ accessClaims }) => [
+      [accessClaims],
+      [String(until.getTime())],
+    ]);
   }
 
   async watch(tip: string, signal: AbortSignal): Promise<void> {
@@ -108,8 +117,8 @@ export class RedisRecordStore implements RecordStore {
       moved = await this.#changes.within(POLL_MS, signal, async (end) => {
         // Listens before it reads, so that no write is missed in between.
         const changed = this.#changes.next(end);
-        const keys = [this.#calls.keys.access];
-        if ((await this.#calls.run("accessTip", v.string(), keys)) !== tip) return true;
+        const stored = await this.#calls.run("accessTip", v.string(), ({ access }) => [[access]]);
+        if (stored !== tip) return true;
         await changed;
         return false;
       });

@@ -49,6 +49,9 @@ export class RequestRedis implements Backend, RedisConnection {
     return redisPorts({ calls, changes, accessChanges: changes, memory }, codec, holder);
   }
 
+  /** Nothing subscribes to a channel here. */
+  keysChanged(): void {}
+
   close(): void {
     this.#closed = true;
     this.#connecting?.then((wire) => wire.close()).catch(() => undefined);

@@ -65,6 +65,17 @@ redis.call('HSET', KEYS[1], 'index', ARGV[1], 'commit', ARGV[2], 'term', text(te
 redis.call('PUBLISH', ARGV[7], ARGV[2])
 return 1`,
 
+  /**
+   * KEYS state, stop. ARGV 1 to have the document. Answers {1, document or ''} of the state, or of
+   * the stop mark if there is no state; {'', ''} if there is neither.
+   */
+  held: `
+for i = 1, 2 do
+  local found = redis.call('HMGET', KEYS[i], 'commit', 'document')
+  if found[1] or found[2] then return {'1', ARGV[1] == '1' and found[2] or ''} end
+end
+return {'', ''}`,
+
   /** KEYS stop. Answers {} or {document, term, reason, by, at}. */
   mark: `
 local mark = redis.call('HMGET', KEYS[1], 'document', 'term', 'reason', 'by', 'at')

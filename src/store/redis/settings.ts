@@ -19,7 +19,10 @@ export interface RedisSettings {
     readonly cert: string | null;
     readonly key: string | null;
   } | null;
+  /** Of all keys, unless `datacenterPrefix` is in use (prefix.ts). */
   readonly prefix: string;
+  /** The prefix with the name of this datacenter; null if `prefix` is used as it is. */
+  readonly datacenterPrefix: string | null;
   readonly connectTimeoutMs: number;
   readonly commandTimeoutMs: number;
   /** How many Redis replicas should acknowledge a commit before it is answered. */

@@ -11,6 +11,7 @@ import { requireExpected } from "../commit-check.ts";
 import type { Codec } from "../state-document.ts";
 import type { RedisCalls } from "./calls.ts";
 import type { ChangePoll } from "./change-poll.ts";
+import type { RedisKeys } from "./keys.ts";
 
 /** In milliseconds: how long a lost change notice goes unnoticed, without jitter. */
 const POLL_MS = 4000;
@@ -33,17 +34,22 @@ export class RedisStore implements Store {
   readonly #codec: Codec;
   readonly #changes: ChangePoll;
   readonly #memory: StateMemory;
-  readonly #keys: readonly string[];
 
   constructor(calls: RedisCalls, codec: Codec, changes: ChangePoll, memory: StateMemory) {
     this.#calls = calls;
     this.#codec = codec;
     this.#changes = changes;
     this.#memory = memory;
-    this.#keys = [calls.keys.state, calls.keys.lease("operation"), calls.keys.stop];
   }
 
   async read(): Promise<Stored> {
+    const stored = await this.#readStored();
+    if (stored.state !== null || stored.stopped !== null) return stored;
+    // A replica of an older version may have created the state under the other prefix.
+    return (await this.#calls.reconsiderKeys()) ? this.#readStored() : stored;
+  }
+
+  async #readStored(): Promise<Stored> {
     const { known } = this.#memory;
     const [index, commitId, term, stopped, document] = await this.#read(known?.state.commitId);
     const stored = { term: Number(term), stopped: textOrNull(stopped) };
@@ -61,20 +67,19 @@ export class RedisStore implements Store {
   }
 
   async commit(next: CaState, expected: Expected): Promise<void> {
+    const args = [
+      String(next.index),
+      next.commitId,
+      await this.#codec.encode(next),
+      String(expected.index),
+      expected.commitId ?? "",
+      String(expected.term),
+      expected.resolves ?? "",
+    ];
     const [index, commitId, term, stopped] = await this.#calls.run(
       "commit",
       CommitAnswer,
-      this.#keys,
-      [
-        String(next.index),
-        next.commitId,
-        await this.#codec.encode(next),
-        String(expected.index),
-        expected.commitId ?? "",
-        String(expected.term),
-        expected.resolves ?? "",
-        this.#calls.keys.changed,
-      ],
+      (keys) => [stateKeys(keys), [...args, keys.changed]],
     );
     const found = { index: Number(index), commitId: textOrNull(commitId), term: Number(term) };
     requireExpected({ ...found, stopped: textOrNull(stopped) }, expected);
@@ -82,18 +87,19 @@ export class RedisStore implements Store {
   }
 
   async stop({ state, term, reason, by, found }: NewStopMark): Promise<void> {
-    const { stop, state: stored, changed } = this.#calls.keys;
     const document = await this.#codec.encode(state);
     const mark = [String(state.index), state.commitId, String(term), document, reason, by];
-    await this.#calls.run("stop", v.number(), [stop, stored], [...mark, changed, found ?? ""]);
+    await this.#calls.run("stop", v.number(), (keys) => [
+      [keys.stop, keys.state],
+      [...mark, keys.changed, found ?? ""],
+    ]);
   }
 
   async stopMark(): ReturnType<Store["stopMark"]> {
-    const keys = [this.#calls.keys.stop];
     const [document, term, reason = "", by = "", at] = await this.#calls.run(
       "mark",
       MarkAnswer,
-      keys,
+      ({ stop }) => [[stop]],
     );
     if (document === undefined) return null;
     const state = await this.#codec.decode(document);
@@ -115,13 +121,18 @@ export class RedisStore implements Store {
   }
 
   async now(): Promise<Date> {
-    return new Date(Number(await this.#calls.run("now", v.string(), [this.#calls.keys.state])));
+    return new Date(Number(await this.#calls.run("now", v.string(), ({ state }) => [[state]])));
   }
 
   /** @param known the commit id whose document the caller has. */
   #read(known = ""): Promise<v.InferOutput<typeof ReadAnswer>> {
-    return this.#calls.run("read", ReadAnswer, this.#keys, [known]);
+    return this.#calls.run("read", ReadAnswer, (keys) => [stateKeys(keys), [known]]);
   }
+}
+
+/** The keys that are read and compared together. */
+function stateKeys({ state, lease, stop }: RedisKeys): readonly string[] {
+  return [state, lease("operation"), stop];
 }
 
 function textOrNull(text: string): string | null {

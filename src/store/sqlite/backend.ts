@@ -54,7 +54,13 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
       access,
       looks,
       backups,
-      facts: async () => ({ kind: "sqlite", mode: null, waitReplicas: 0, servers: [] }),
+      facts: async () => ({
+        kind: "sqlite",
+        mode: null,
+        prefix: null,
+        waitReplicas: 0,
+        servers: [],
+      }),
     }),
     close: () => db.close(),
   };

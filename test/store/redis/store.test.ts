@@ -123,7 +123,7 @@ describeOn(
       clock: systemClock,
       random: systemRandom,
       log: silentLog,
-      memory: { checked: false, known: null },
+      memory: { checked: false, prefix: null, known: null },
     }),
 );
 describeOn("Redis Sentinel", startSentinels);
