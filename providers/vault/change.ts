@@ -145,7 +145,8 @@ export async function requestIntermediate(
         const superseded =
           previous === null ? [] : supersededBy(previous.state, keptUntil(now, config));
         const state = stateOf(server, { state: null, path: above }, done, superseded);
-        return { state: { ...sealed, ...state }, warnings };
+        const dropsPrevious = request.previous !== null && previous === null;
+        return { state: { ...sealed, ...state }, warnings, dropsPrevious };
       });
     },
   };

@@ -9,6 +9,7 @@ import { NOBODY } from "../../src/core/ports/audit.ts";
 import type { PrimaryDatacenter, PrimaryListing } from "../../src/core/ports/primary.ts";
 import { wireIndex } from "../../src/http/ca-json.ts";
 import { createTestCa, type FlatCaOptions, type TestCa } from "../fakes/ca.ts";
+import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
 
 /** The roots of a CA as its listing has them. */
 export function listingOf({
@@ -78,10 +79,11 @@ export async function pair(
     readonly one?: Omit<Partial<FlatCaOptions>, "clock">;
     readonly two?: Omit<Partial<FlatCaOptions>, "clock">;
     readonly started?: boolean;
+    readonly clock?: FakeClock;
   } = {},
 ): Promise<Pair> {
-  const one = await createTestCa({ hasDatacenters: true, ...overrides.one });
-  const { clock } = one;
+  const { clock = createFakeClock() } = overrides;
+  const one = await createTestCa({ clock, hasDatacenters: true, ...overrides.one });
   const primary = primaryOf(one);
   const two = await createTestCa({
     clock,

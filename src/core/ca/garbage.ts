@@ -20,21 +20,31 @@ export function isGarbage(key: string): boolean {
   return key.startsWith(PREFIX);
 }
 
+interface GarbageOptions {
+  readonly types: ProviderTypes;
+  readonly policy: Policy;
+  readonly now: Date;
+  /**
+   * Whether the active record was dropped.
+   * @default whether its root is not active any more, and its record not kept
+   */
+  readonly dropsActive?: boolean;
+}
+
 /** A state that follows another, with the garbage of the records that it dropped. */
 export function withGarbage(
   before: CaState,
   next: CaState,
-  types: ProviderTypes,
-  policy: Policy,
-  now: Date,
+  { types, policy, now, dropsActive }: GarbageOptions,
 ): CaState {
   const dropped = Object.entries(before.provider.retired).filter(
     ([key]) => next.provider.retired[key] === undefined,
   );
   const active = before.roots.find(({ status }) => status === "active");
-  const isGone =
-    active !== undefined && next.roots.find(({ id }) => id === active.id)?.status !== "active";
-  if (isGone && next.provider.retired[active.id] === undefined)
+  const isGone = (id: string) =>
+    next.roots.find((root) => root.id === id)?.status !== "active" &&
+    next.provider.retired[id] === undefined;
+  if (active !== undefined && (dropsActive ?? isGone(active.id)))
     dropped.push([active.id, activeRecord(before)]);
   const garbage = dropped.flatMap(([id, record]) => {
     const root = next.roots.find((entry) => entry.id === id);
@@ -95,8 +105,9 @@ export async function collectGarbage(
       .filter((other) => other.state !== record.state && other.provider === record.provider)
       .map((other) => other.state);
     const request = { state: record.state, others, now, requireLease: change.requireLease };
+    // A record of a secondary datacenter names no root, and to delete needs none.
     const collect = async () =>
-      garbage.collect(type.parse(record.config), request, change.contextFor(state));
+      garbage.collect(type.parse(record.config, "secondary"), request, change.contextFor(state));
     const left = await collect().catch((error: unknown) => {
       failures.push(error);
       return null;

@@ -140,7 +140,7 @@ export async function planRotation(
     now,
   });
   await requireChainSize({ next: rotated, retiring: active.id, force, forceWouldAbandon }, change);
-  const next = withGarbage(state, rotated, change.providers, policy, now);
+  const next = withGarbage(state, rotated, { types: change.providers, policy, now });
   return {
     kind: "rotate",
     snapshot: snapshotOf(next, config, provider),

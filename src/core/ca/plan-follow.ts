@@ -44,6 +44,8 @@ import { firstState, type NewConfig } from "./transitions.ts";
 interface Issuer {
   readonly provider: Provider;
   readonly provisioned: Provisioned;
+  /** Whether its state names what the present issuer leaves outside. */
+  readonly keepsGarbage: boolean;
 }
 
 /** A configuration with its provider's type. */
@@ -216,7 +218,7 @@ async function planIssuer(
   snapshot: Snapshot,
   { primary, listing }: Followed,
   { config, stored }: Configured,
-  { provider, provisioned }: Issuer,
+  { provider, provisioned, keepsGarbage }: Issuer,
   change: ChangeContext,
 ): Promise<PlannedChange> {
   const { state } = snapshot;
@@ -233,7 +235,10 @@ async function planIssuer(
     provider: provisioned.state,
     primary: { datacenter: primary.name, index: listing.index },
   });
-  const next = withGarbage(state, followed, change.providers, change.policy, now);
+  const next = withGarbage(state, followed, {
+    ...{ types: change.providers, policy: change.policy, now },
+    dropsActive: !keepsGarbage,
+  });
   await requireSize(next, state, change);
   return {
     kind: activeRoot(next).id === activeRoot(state).id ? "renew" : "follow",
@@ -267,7 +272,8 @@ async function obtainIssuer(
   requireValid(provider, root, now);
   requireLife(provider.issuer, root, primary.name, now);
   await proveUnderEach(provider, listing, primary.name, cluster, change);
-  return { provider, provisioned };
+  const keepsGarbage = previous !== null && provisioned.dropsPrevious !== true;
+  return { provider, provisioned, keepsGarbage };
 }
 
 async function requireSize(next: CaState, state: CaState, change: ChangeContext): Promise<void> {

@@ -74,7 +74,7 @@ export async function planPrune(
   const time = await change.look();
   if (nextStep(state, policy, time).kind !== "prune") return null;
   const pruned = prune(state, newCommitId(random), policy, time);
-  const next = withGarbage(state, pruned, providers, policy, time.now);
+  const next = withGarbage(state, pruned, { types: providers, policy, now: time.now });
   return { kind: "prune", snapshot: withState(snapshot, next) };
 }
 

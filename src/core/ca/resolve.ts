@@ -163,7 +163,7 @@ export async function planResolution(
   }
   return {
     kind: resolution.kind,
-    snapshot: snapshotOf(withGarbage(united, next, types, policy, now), config, provider),
+    snapshot: snapshotOf(withGarbage(united, next, { types, policy, now }), config, provider),
     abandonedRoots,
   };
 }

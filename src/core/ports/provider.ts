@@ -116,7 +116,15 @@ export interface RequestedIntermediate {
    * @returns the state to commit, by which `open` signs leaves under that root.
    * @throws {ProviderError} @throws {SealError}
    */
-  accept(answered: readonly Certificate[], root: Certificate, now: Date): Promise<Provisioned>;
+  accept(answered: readonly Certificate[], root: Certificate, now: Date): Promise<Accepted>;
+}
+
+export interface Accepted extends Provisioned {
+  /**
+   * The state does not name what the previous one leaves outside, which is in another place: the
+   * previous record is kept until its garbage is deleted. @default false
+   */
+  readonly dropsPrevious?: boolean;
 }
 
 /** A leaf as it was signed. */
