@@ -133,13 +133,14 @@ export function need<T>(value: T | undefined): T {
 }
 
 async function mountPki(
-  { api, clusterId, onRollback }: ChangeContext,
+  context: ChangeContext,
   { rootTtlMs, intermediateTtlMs }: VaultConfig,
   mount: Mount,
   purpose: Purpose,
 ): Promise<Progress> {
-  const description = descriptionOf(clusterId, purpose);
-  onRollback((later) => deleteMount(later, mount, description, null));
+  const { api, onRollback } = context;
+  const description = descriptionOf(context, purpose);
+  onRollback((later) => deleteMount(later, mount, [description], null));
   const isRoot = purpose === "root";
   await api.enablePki(mount, {
     description,
@@ -147,7 +148,8 @@ async function mountPki(
     defaultLeaseTtlMs: isRoot ? rootTtlMs : null,
   });
   if (isRoot) return {};
-  const found = await findMount(api, mount, purpose, clusterId);
+  const use = { owner: context, datacenter: "primary", recorded: true } as const;
+  const found = await findMount(api, mount, purpose, use);
   return {
     mounted:
       found.kind === "pki"
@@ -157,12 +159,13 @@ async function mountPki(
 }
 
 async function generateRoot(
-  { api, clusterId, trustDomain, random, now, onRollback, warn }: ChangeContext,
+  context: ChangeContext,
   { keySpec, rootTtlMs }: VaultConfig,
   mount: Mount,
   beside: boolean,
 ): Promise<VaultRoot> {
-  const name = newName(clusterId, "root", random);
+  const { api, clusterId, trustDomain, random, now, onRollback, warn } = context;
+  const name = newName(context, "root", random);
   onRollback((later) => deleteNamed(later, mount, name));
   const request = {
     commonName: caCommonName("pri", "vault", clusterId, random),

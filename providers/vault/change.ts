@@ -26,6 +26,9 @@ import { identifyServer, inspectIntermediate, inspectVault } from "./inspect.ts"
 import { requirePermissionsOf } from "./permissions.ts";
 import type { PkiApi } from "./pki-api.ts";
 import {
+  type Found,
+  type FoundEngine,
+  intermediateUse,
   type Previous,
   planImport,
   planIntermediate,
@@ -58,13 +61,13 @@ export async function prepare(
   const { config, sealed } = await resolveConfig(sent, request.previous, context, "primary");
   return asConfigError(
     inChange(connect, config, request, context, async (change, warnings) => {
-      const { api, now, clusterId } = change;
+      const { api, now } = change;
       requireFiles(api);
       await api.connect();
       const server = await identifyServer(api, config);
       const previous = await previousOf(request.previous, server, context);
       const found = await inspectVault(change, config, server, previous);
-      const steps = planVault(found, config, { clusterId, now, fresh: request.fresh });
+      const steps = planVault(found, config, { owner: change, now, fresh: request.fresh });
       const standing = standingSteps(config, api.token, "primary");
       await requirePermissionsOf(api, [...standing, ...steps]);
       const used = steps.find((step) => step.kind === "use-root");
@@ -96,8 +99,9 @@ export async function renew(
   const state = readState(request.state);
   const root = { certificate: request.root, state: requireRoot(state), path: state.path };
   return inChange(connect, config, request, context, async (change, warnings) => {
-    const engine = await inspectIntermediate(change, config);
-    const steps = planIntermediate(engine, config, context.clusterId);
+    const use = intermediateUse(change, config, { state }, "primary");
+    const engine = await inspectIntermediate(change, config, use);
+    const steps = planIntermediate(engine, config, use);
     const progress = await applySteps(steps, change, config, { root });
     const superseded = supersededBy(state, keptUntil(request.now, config));
     const { secrets } = request.state;
@@ -122,16 +126,17 @@ export async function requestIntermediate(
   context: ProviderContext,
 ): Promise<RequestedIntermediate> {
   const { config, sealed } = await resolveConfig(sent, request.previous, context, "secondary");
-  const { server, engine, progress } = await asConfigError(
+  const { server, previous, engine, progress } = await asConfigError(
     inChange(connect, config, request, context, async (change) => {
       requireFiles(change.api);
-      const { server, engine } = await inspectSecondary(change, config);
-      const steps = planKey(engine, config, context.clusterId);
+      const found = await inspectSecondary(change, config, request.previous);
+      const { engine } = found;
+      const use = intermediateUse(change, config, found.previous, "secondary");
+      const steps = planKey(engine, config, use);
       if (engine !== null) await requirePermissionsOf(change.api, steps);
-      return { server, engine, progress: await applySteps(steps, change, config) };
+      return { ...found, progress: await applySteps(steps, change, config) };
     }),
   );
-  const previous = await previousOf(request.previous, server, context);
   const { csr, info } = need(progress.keyInVault ?? progress.localKey);
   return {
     csr,
@@ -153,17 +158,24 @@ export async function requestIntermediate(
 }
 
 /** @throws {ConfigError} if the mount cannot be used, or the token lacks permissions */
-async function inspectSecondary(change: ChangeContext, config: VaultConfig) {
+async function inspectSecondary(
+  change: ChangeContext,
+  config: VaultConfig,
+  before: SecondaryRequest<SentVaultConfig>["previous"],
+): Promise<Pick<Found, "server" | "previous"> & { readonly engine: FoundEngine | null }> {
   const { api } = change;
   if (config.leafSigning === "local") {
-    const { address } = config.connection;
-    return { server: { address, cluster: null }, engine: null };
+    const server = { address: config.connection.address, cluster: null };
+    return { server, previous: await previousOf(before, server, change), engine: null };
   }
   await api.connect();
   await requirePermissionsOf(api, standingSteps(config, api.token, "secondary"));
-  const engine = await inspectIntermediate(change, config);
+  const server = await identifyServer(api, config);
+  const previous = await previousOf(before, server, change);
+  const use = intermediateUse(change, config, previous, "secondary");
+  const engine = await inspectIntermediate(change, config, use);
   if (engine !== null) requireLeafTtlFits(config, engine.mount);
-  return { server: await identifyServer(api, config), engine };
+  return { server, previous, engine };
 }
 
 /** Runs a change with a client of its own; compensating actions get another one. */

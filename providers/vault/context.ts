@@ -3,6 +3,7 @@
  * @module
  */
 import type { Clock, Random } from "../../src/core/ports/clock.ts";
+import type { ResourceOwner } from "../../src/core/ports/provider.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
 import type { ClusterIdentity } from "../../src/core/spiffe/trust-domain.ts";
 import { type VaultPlatform, WarningLog } from "./client.ts";
@@ -38,7 +39,7 @@ export async function withClient<T>(
   }
 }
 
-export interface ChangeContext extends ClusterIdentity {
+export interface ChangeContext extends ClusterIdentity, ResourceOwner {
   readonly api: PkiApi;
   readonly sealer: Sealer;
   readonly random: Random;

@@ -6,12 +6,14 @@ import type {
   CollectRequest,
   GarbageCollector,
   ProviderContext,
+  ResourceOwner,
 } from "../../src/core/ports/provider.ts";
 import type { ProviderState } from "../../src/core/state.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
 import { type Connect, withClient } from "./context.ts";
-import { deleteIssuer, deleteMount, descriptionOf } from "./mounts.ts";
-import type { PkiApi } from "./pki-api.ts";
+import { issuersOf } from "./inspect.ts";
+import { deleteIssuer, deleteMount, otherDatacenterOf, ownDescriptions } from "./mounts.ts";
+import type { IssuerListing, PkiApi } from "./pki-api.ts";
 import {
   isSameServer,
   readState,
@@ -54,7 +56,7 @@ async function collect(
   const config = await openConfig(stored, state, context);
   const vault = readState(state);
   const superseded = await withClient(connect, config.connection, (api) =>
-    deleteDue(api, vault, others.map(readState), { ...request, clusterId: context.clusterId }),
+    deleteDue(api, vault, others.map(readState), { ...request, owner: context }),
   );
   return { ...state, facts: writeState({ ...vault, superseded }) };
 }
@@ -69,13 +71,13 @@ async function deleteDue(
   state: VaultState,
   others: readonly VaultState[],
   {
-    clusterId,
+    owner,
     now,
     requireLease,
-  }: Pick<CollectRequest, "now" | "requireLease"> & { readonly clusterId: string },
+  }: Pick<CollectRequest, "now" | "requireLease"> & { readonly owner: ResourceOwner },
 ): Promise<SupersededIssuer[]> {
   const states = [state, ...others];
-  const description = descriptionOf(clusterId, "intermediate");
+  const descriptions = ownDescriptions(owner, "intermediate");
   const left: SupersededIssuer[] = [];
   for (const issuer of state.superseded) {
     if (issuer.after > now) {
@@ -88,11 +90,15 @@ async function deleteDue(
       (other) =>
         other.root !== null && isSameServer(other, state) && sameMount(other.root.mount, mount),
     );
+    const issuers = await issuersOf(api, mount);
+    const isOthers = ({ name }: IssuerListing) => otherDatacenterOf(name, owner) !== null;
     requireLease();
-    if (accessor !== null && signers.length === 0 && !isRootMount)
-      await deleteMount(api, mount, description, accessor, requireLease);
+    if (accessor !== null && signers.length === 0 && !isRootMount && !issuers.some(isOthers))
+      await deleteMount(api, mount, descriptions, accessor, requireLease);
     else if (!states.some(({ intermediate }) => intermediate.issuerId === issuerId)) {
-      await passDefaultOn(api, issuer, signers[0]?.intermediate.issuerId ?? null);
+      if (issuers.some((found) => found.id === issuerId && isOthers(found))) continue;
+      const successorId = signers[0]?.intermediate.issuerId ?? null;
+      await passDefaultOn(api, issuers, issuer, successorId);
       requireLease();
       await deleteIssuer(api, mount, issuerId, keyId);
     }
@@ -111,11 +117,11 @@ function signsIn(other: VaultState, issuer: SupersededIssuer, owner: VaultState)
 /** A mount whose default issuer is deleted would have none: its successor becomes the default. */
 async function passDefaultOn(
   api: PkiApi,
+  issuers: readonly IssuerListing[],
   { mount, issuerId }: SupersededIssuer,
   successorId: string | null,
 ): Promise<void> {
   if (successorId === null) return;
-  const issuers = await api.listIssuers(mount).catch(() => []);
   if (issuers.some(({ id, isDefault }) => isDefault && id === issuerId))
     await api.setDefaultIssuer(mount, successorId);
 }

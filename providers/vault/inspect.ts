@@ -2,13 +2,20 @@
  * What is in Vault before a change. Nothing here changes anything.
  * @module
  */
-import type { Inspection } from "../../src/core/ports/provider.ts";
+import type { Inspection, ResourceOwner } from "../../src/core/ports/provider.ts";
 import type { Mount, VaultConfig } from "./config.ts";
 import type { ChangeContext } from "./context.ts";
 import { failedBy, nullIf } from "./errors.ts";
-import { findMount, foreignDefault, type Purpose } from "./mounts.ts";
+import { findMount, foreignDefault, type MountUse, type Purpose } from "./mounts.ts";
 import type { IssuerListing, PkiApi } from "./pki-api.ts";
-import { type Found, type FoundEngine, type Previous, pinnedRoot, rootMount } from "./plan.ts";
+import {
+  type Found,
+  type FoundEngine,
+  intermediateUse,
+  type Previous,
+  pinnedRoot,
+  rootMount,
+} from "./plan.ts";
 import { readRoot } from "./root.ts";
 import type { IntermediateState, Server, VaultState } from "./vault-state.ts";
 
@@ -23,15 +30,20 @@ export async function inspectVault(
   previous: Previous | null,
 ): Promise<Found> {
   const mount = rootMount(config);
-  const engine = await inspectEngine(context, mount, "root");
   const pinned = pinnedRoot(previous, mount);
+  const use = { owner: context, datacenter: "primary", recorded: pinned !== null } as const;
+  const engine = await inspectEngine(context, mount, "root", use);
   const taken =
     pinned === null
       ? engine.issuers.find(({ isDefault }) => isDefault)
-      : foreignDefault(engine.issuers, pinned.state.issuerId, context.clusterId);
+      : foreignDefault(engine.issuers, pinned.state.issuerId, context);
   const candidate =
     taken === undefined || taken === null ? null : await readRoot(context, mount, taken);
-  const intermediate = await inspectIntermediate(context, config);
+  const intermediate = await inspectIntermediate(
+    context,
+    config,
+    intermediateUse(context, config, previous, "primary"),
+  );
   return { server, previous, root: { ...engine, candidate }, intermediate };
 }
 
@@ -39,16 +51,18 @@ export async function inspectVault(
 export async function inspectIntermediate(
   context: ChangeContext,
   { intermediate, leafSigning }: VaultConfig,
+  use: MountUse,
 ): Promise<FoundEngine | null> {
-  return leafSigning === "vault" ? inspectEngine(context, intermediate, "intermediate") : null;
+  return leafSigning === "vault" ? inspectEngine(context, intermediate, "intermediate", use) : null;
 }
 
 async function inspectEngine(
-  { api, clusterId }: ChangeContext,
+  { api }: ChangeContext,
   mount: Mount,
   purpose: Purpose,
+  use: MountUse,
 ): Promise<FoundEngine> {
-  const found = await findMount(api, mount, purpose, clusterId);
+  const found = await findMount(api, mount, purpose, use);
   const exists = found.kind === "pki" || found.kind === "unknown";
   return { mount: found, issuers: exists ? await api.listIssuers(mount) : [] };
 }
@@ -64,11 +78,11 @@ export async function identifyServer(api: PkiApi, { connection }: VaultConfig): 
 export async function inspectPresence(
   api: PkiApi,
   { root, intermediate }: VaultState,
-  clusterId: string,
+  owner: ResourceOwner,
 ): Promise<Inspection & { readonly rootLost: boolean }> {
   const issuers = root === null ? [] : await issuersOf(api, root.mount);
   return {
-    rootReplaced: foreignDefault(issuers, root?.issuerId ?? null, clusterId) !== null,
+    rootReplaced: foreignDefault(issuers, root?.issuerId ?? null, owner) !== null,
     rootLost: root !== null && !issuers.some(({ id }) => id === root.issuerId),
     issuerLost: await isLost(api, intermediate),
   };
@@ -84,8 +98,8 @@ async function isLost(
   );
 }
 
-/** Empty if nothing is mounted, to which Vault's response may be 403 as well. */
-async function issuersOf(api: PkiApi, mount: Mount): Promise<readonly IssuerListing[]> {
+/** Empty if nothing is mounted, to which Vault's response may be 403 as well. @throws {VaultError} */
+export async function issuersOf(api: PkiApi, mount: Mount): Promise<readonly IssuerListing[]> {
   try {
     return await api.listIssuers(mount);
   } catch (error) {

@@ -43,11 +43,12 @@ export interface LocalKey extends IssuerKey {
 
 /** @throws {ConfigError} @throws {VaultError} */
 export async function generateKey(
-  { api, clusterId, trustDomain, random, onRollback }: ChangeContext,
+  context: ChangeContext,
   { keySpec }: VaultConfig,
   mount: Mount,
 ): Promise<KeyInVault> {
-  const name = newName(clusterId, "intermediate", random);
+  const { api, clusterId, trustDomain, random, onRollback } = context;
+  const name = newName(context, "intermediate", random);
   onRollback((later) => ifMounted(later, mount, () => later.deleteKey(mount, name)));
   const uri = signingUri({ trustDomain });
   const { csr, keyId } = await api.generateIntermediate(mount, {

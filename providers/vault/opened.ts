@@ -164,7 +164,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
   async inspect(): Promise<Inspection> {
     const { state, context, clock } = this.#opened;
     const { rootLost, ...inspection } = await this.#breaker.observe(() =>
-      this.#use((api) => inspectPresence(api, state, context.clusterId)),
+      this.#use((api) => inspectPresence(api, state, context)),
     );
     const { rootLostSince } = this.#findings;
     this.#note({ rootLostSince: rootLost ? (rootLostSince ?? clock.now()) : null });

@@ -4,12 +4,19 @@
  * @module
  */
 import { ConfigError } from "../../src/core/errors.ts";
+import type { ResourceOwner } from "../../src/core/ports/provider.ts";
 import type { Mount, VaultConfig } from "./config.ts";
-import { type FoundMount, isOtherCluster, type Purpose } from "./mounts.ts";
+import { type FoundMount, issuersFault, type MountUse, type Purpose, placeOf } from "./mounts.ts";
 import type { IssuerListing } from "./pki-api.ts";
 import type { VaultRoot } from "./root.ts";
 import type { TokenStatus } from "./token-renewer.ts";
-import { type IntermediateState, type Server, sameMount, type VaultState } from "./vault-state.ts";
+import {
+  type IntermediateState,
+  type Server,
+  sameMount,
+  signsInMount,
+  type VaultState,
+} from "./vault-state.ts";
 
 /** A step of a change, in the order in which `applySteps` takes it. */
 export type ChangeStep =
@@ -78,7 +85,7 @@ export interface Found {
 }
 
 interface PlanOptions {
-  readonly clusterId: string;
+  readonly owner: ResourceOwner;
   /** The store's clock. */
   readonly now: Date;
   /** Whether another root is wanted than the one in use. */
@@ -111,7 +118,8 @@ export function planVault(found: Found, config: VaultConfig, options: PlanOption
     } as const;
     return [...rootSteps, keep, ...(intermediate === null ? [] : [ensureRole(config)])];
   }
-  return [...rootSteps, ...planIntermediate(intermediate, config, options.clusterId)];
+  const use = intermediateUse(options.owner, config, previous, "primary");
+  return [...rootSteps, ...planIntermediate(intermediate, config, use)];
 }
 
 function planRoot({ root, previous }: Found, config: VaultConfig, fresh: boolean): ChangeStep[] {
@@ -141,25 +149,36 @@ export function pinnedRoot(previous: Previous | null, mount: Mount): VaultRoot |
 /**
  * The steps to a new intermediate of the root.
  * @param engine null with LeafSigning "local".
- * @throws {ConfigError} if the mount has issuers of another cluster
+ * @throws {ConfigError} if the mount has issuers of another cluster or datacenter
  */
 export function planIntermediate(
   engine: FoundEngine | null,
   config: VaultConfig,
-  clusterId: string,
+  use: MountUse,
 ): ChangeStep[] {
   const certify = { kind: "certify-intermediate", mount: rootMount(config) } as const;
-  return [...planKey(engine, config, clusterId), certify, ...planImport(engine, config)];
+  return [...planKey(engine, config, use), certify, ...planImport(engine, config)];
+}
+
+/** Who uses the mount of the intermediate. @param previous null: nothing in this Vault. */
+export function intermediateUse(
+  { clusterId, datacenter: name }: ResourceOwner,
+  { intermediate }: VaultConfig,
+  previous: Pick<Previous, "state"> | null,
+  datacenter: MountUse["datacenter"],
+): MountUse {
+  const recorded = previous !== null && signsInMount(previous.state, intermediate);
+  return { owner: { clusterId, datacenter: name }, datacenter, recorded };
 }
 
 /** The steps before an intermediate is certified. @throws {ConfigError} as `planIntermediate` */
 export function planKey(
   engine: FoundEngine | null,
   { intermediate: mount }: VaultConfig,
-  clusterId: string,
+  use: MountUse,
 ): ChangeStep[] {
   if (engine === null) return [{ kind: "generate-local-key" }];
-  requireUnshared(engine, mount, clusterId);
+  requireUnshared(engine, mount, use);
   const steps: ChangeStep[] = [{ kind: "generate-key", mount }];
   if (engine.mount.kind === "denied") steps.unshift({ kind: "read-mount", mount });
   if (engine.mount.kind === "none")
@@ -192,8 +211,9 @@ export function standingSteps(
   const steps: Step[] = [{ kind: "lookup-token", namespace }];
   // A login that cannot be renewed is followed by another one.
   if (token.renewable && login.kind === "token") steps.push({ kind: "renew-token", namespace });
-  if (datacenter === "primary") steps.push(...planIntermediate(found, config, ""));
-  else steps.push(...planKey(found, config, ""), ...planImport(found, config));
+  const use = { owner: { clusterId: "", datacenter: null }, datacenter, recorded: true };
+  if (datacenter === "primary") steps.push(...planIntermediate(found, config, use));
+  else steps.push(...planKey(found, config, use), ...planImport(found, config));
   if (leafSigning === "vault")
     steps.push({ kind: "sign-leaves", mount }, { kind: "delete-superseded", mount });
   return steps;
@@ -244,15 +264,11 @@ export function requireLeafTtlFits(
   );
 }
 
-/**
- * Two clusters in one mount would share a role, and with it each other's trust domain.
- * @throws {ConfigError}
- */
-function requireUnshared({ issuers }: FoundEngine, { path }: Mount, clusterId: string): void {
-  if (issuers.some(({ name }) => isOtherCluster(name, clusterId)))
-    throw new ConfigError(
-      `error configuring provider: IntermediatePKIPath: the mount ${JSON.stringify(path)} has issuers of the meshca of another cluster; choose another path`,
-    );
+/** @throws {ConfigError} if the issuers in a mount are another cluster's or datacenter's */
+function requireUnshared({ issuers }: FoundEngine, mount: Mount, use: MountUse): void {
+  const fault = issuersFault(issuers, use);
+  if (fault !== null)
+    throw new ConfigError(`error configuring provider: ${placeOf(mount, "intermediate")} ${fault}`);
 }
 
 /** Consul's rule and text (agent/connect/ca/provider_vault.go, ValidateConfigUpdate). */

@@ -11,7 +11,7 @@ import type { VaultProviderOptions } from "./context.ts";
 import { garbageCollector } from "./garbage.ts";
 import { openProvider } from "./opened.ts";
 import { rotationObstacle } from "./plan.ts";
-import { readState } from "./vault-state.ts";
+import { lent, readState, writeState } from "./vault-state.ts";
 
 /** Makes the Vault provider's type. */
 export function createVaultProvider(options: VaultProviderOptions): ProviderType<SentVaultConfig> {
@@ -29,6 +29,7 @@ export function createVaultProvider(options: VaultProviderOptions): ProviderType
     // Whether a root can be rotated depends on who made it, which only its state shows.
     rotateObstacle: (_, state) => (state === null ? null : rotationObstacle(readState(state))),
     issuerOf: (state) => readState(state).intermediate.certificate,
+    handOver: (state) => ({ ...state, facts: writeState(lent(readState(state))) }),
     garbage: garbageCollector(connect),
   };
 }

@@ -11,7 +11,7 @@ import { couldHaveIssued, isSignedBy } from "../../src/core/x509/chain.ts";
 import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
 import type { Mount } from "./config.ts";
 import type { ChangeContext } from "./context.ts";
-import { isOurName } from "./mounts.ts";
+import { belongsTo, isOurName, otherDatacenterOf } from "./mounts.ts";
 import type { IssuerListing } from "./pki-api.ts";
 import type { RootState } from "./vault-state.ts";
 
@@ -29,10 +29,13 @@ export interface VaultRoot {
  * @throws {ConfigError} if verifiers would refuse leaves below it @throws {VaultError}
  */
 export async function readRoot(
-  { api, clusterId, trustDomain, now, warn }: ChangeContext,
+  context: ChangeContext,
   mount: Mount,
   issuer: IssuerListing,
 ): Promise<VaultRoot> {
+  const { api, trustDomain, now, warn } = context;
+  const other = otherDatacenterOf(issuer.name, context);
+  if (other !== null) throw unusable(mount, `its default issuer ${belongsTo(other)}`);
   if (issuer.keyId === "")
     throw unusable(mount, "its default issuer has no key; make an issuer with a key the default");
   const pem = `${(await api.readCa(mount)) ?? ""}${(await api.readCaChain(mount)) ?? ""}`;
@@ -53,7 +56,7 @@ export async function readRoot(
       warn(`The root at ${JSON.stringify(mount.path)}: ${placeOf(i, path)} ${warning}`);
   return {
     certificate: path.at(-1) as Certificate,
-    state: { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, clusterId) },
+    state: { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, context) },
     path: path.slice(0, -1),
   };
 }

@@ -52,6 +52,8 @@ const Stored = v.object({
     /** Null if we hold the key. */
     issuerId: v.nullable(v.string()),
     keyId: v.nullable(v.string()),
+    /** Whether another datacenter made it, which deletes it; absent: no. */
+    isLent: v.optional(v.boolean()),
   }),
   litter: v.array(SupersededIssuer),
 });
@@ -107,13 +109,27 @@ export function sameMount(a: Mount, b: Mount): boolean {
   return a.path === b.path && a.namespace === b.namespace;
 }
 
+/** Whether a state uses an issuer in the mount of intermediates. */
+export function signsInMount({ intermediate }: VaultState, mount: Mount): boolean {
+  return intermediate.issuerId !== null && sameMount(intermediate.mount, mount);
+}
+
 /** What a state leaves in Vault once another one replaces it. */
 export function supersededBy(
   { intermediate, superseded }: VaultState,
   after: Date,
 ): readonly SupersededIssuer[] {
-  const { mount, accessor, isOurs, issuerId, keyId } = intermediate;
-  if (issuerId === null) return superseded;
+  const { mount, accessor, isOurs, issuerId, keyId, isLent } = intermediate;
+  if (issuerId === null || isLent === true) return superseded;
   const issuer = { mount, accessor: isOurs ? accessor : null, issuerId, keyId: keyId ?? "", after };
   return [...superseded, issuer];
+}
+
+/**
+ * What another datacenter takes over of a state with the primary role: the root, and the issuer until
+ * it has one of its own. What is in Vault stays the former datacenter's to delete.
+ */
+export function lent(state: VaultState): VaultState {
+  const intermediate = { ...state.intermediate, accessor: null, isOurs: false, isLent: true };
+  return { ...state, intermediate, superseded: [] };
 }

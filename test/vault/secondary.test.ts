@@ -142,7 +142,11 @@ async function requireSecondary(
 function secondaryOf(ca: TestCa, type: ProviderType | undefined, config: Config): Secondary {
   assert.ok(type !== undefined);
   const { clusterId, trustDomain } = ca.manager.require().state;
-  const context = { clusterId, trustDomain, sealer: ca.sealer, random: systemRandom };
+  const context = {
+    ...{ clusterId, trustDomain, datacenter: "dc2" },
+    sealer: ca.sealer,
+    random: systemRandom,
+  };
   return { ca, type, config, context };
 }
 

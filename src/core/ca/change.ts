@@ -203,7 +203,10 @@ export class Change {
   }
 
   contextFor({ clusterId, trustDomain }: ClusterIdentity): ProviderContext {
-    return { clusterId, trustDomain, sealer: this.#setup.ports.sealer, random: this.random };
+    const { ports, datacenter: configured } = this.#setup;
+    // A state that is bound to its datacenter stays so without the setting.
+    const datacenter = configured ?? this.snapshot?.state.datacenter ?? null;
+    return { clusterId, trustDomain, datacenter, sealer: ports.sealer, random: this.random };
   }
 
   /**

@@ -15,7 +15,6 @@ import type {
   ProviderTypes,
 } from "../ports/provider.ts";
 import { formatSpiffeId } from "../spiffe/id.ts";
-import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
@@ -84,7 +83,7 @@ export function parseOf(
 export async function loadSnapshot(
   state: CaState,
   types: ProviderTypes,
-  context: Omit<ProviderContext, keyof ClusterIdentity>,
+  context: Pick<ProviderContext, "sealer" | "random">,
   now: Date,
 ): Promise<Snapshot> {
   const type = typeOf(types, state.config.provider);
@@ -96,6 +95,7 @@ export async function loadSnapshot(
       ...context,
       clusterId: state.clusterId,
       trustDomain: state.trustDomain,
+      datacenter: state.datacenter,
     });
     if (inForce(provider.issuer, now))
       await proveTemplate(provider.issuer, active.certificate, {

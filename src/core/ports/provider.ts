@@ -48,7 +48,16 @@ export interface CommonConfig {
   readonly serviceIpRanges: readonly IpRange[];
 }
 
-export interface ProviderContext extends ClusterIdentity {
+/** Whose external resources a provider creates, uses and deletes. */
+export interface ResourceOwner extends Pick<ClusterIdentity, "clusterId"> {
+  /**
+   * Tells its resources from those of other datacenters, whose cluster ID is the same; null in a
+   * deployment of one datacenter.
+   */
+  readonly datacenter: string | null;
+}
+
+export interface ProviderContext extends ClusterIdentity, ResourceOwner {
   readonly sealer: Sealer;
   readonly random: Random;
 }
@@ -313,6 +322,12 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
    * schema in which the CA did not record it itself. @throws {ProviderError}
    */
   issuerOf?(state: ProviderState): Certificate | null;
+  /**
+   * The state of a primary datacenter, or of one of its retired roots, for another datacenter that
+   * becomes the primary one: it signs as before, and what the former one created outside is never
+   * deleted. Absent: the state as it is.
+   */
+  handOver?(state: ProviderState): ProviderState;
   /** Absent if this provider creates no external resources. */
   readonly garbage?: GarbageCollector<C>;
 }

@@ -36,6 +36,7 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
   const contextFor = ({ clusterId, trustDomain }: ClusterIdentity) => ({
     clusterId,
     trustDomain,
+    datacenter: null,
     sealer: ca.sealer,
     random: systemRandom,
   });

@@ -13,6 +13,7 @@ import {
   type FoundEngine,
   type Previous,
   planIntermediate,
+  planKey,
   planVault,
   type Step,
   standingSteps,
@@ -27,6 +28,7 @@ import { clusterOf } from "../../fakes/cluster.ts";
 const HOUR = 3_600_000;
 const NOW = new Date("2026-03-01T12:00:00Z");
 const CLUSTER = "11111111-2222-3333-4444-555555555555";
+const OWNER = { clusterId: CLUSTER, datacenter: null };
 const ROOT = { path: "mesh-root", namespace: "" };
 const INT = { path: "mesh-int", namespace: "" };
 const NONE: FoundEngine = { mount: { kind: "none" }, issuers: [] };
@@ -96,7 +98,7 @@ function foundWith(more: Partial<Found> = {}): Found {
 }
 
 const plan = (found: Found, more: ConfigMap = {}, fresh = false, now = NOW) =>
-  planVault(found, configOf(more), { clusterId: CLUSTER, now, fresh });
+  planVault(found, configOf(more), { owner: OWNER, now, fresh });
 const kinds = (steps: readonly Step[]) => steps.map(({ kind }) => kind);
 const refused = (act: () => unknown, message: RegExp) =>
   assert.throws(act, (error: unknown) => {
@@ -253,6 +255,34 @@ describe("planVault()", () => {
     plan(foundWith({ intermediate: { mount: PKI, issuers: ours } }));
   });
 
+  it("refuses a mount with issuers of another datacenter of the cluster, and names it", () => {
+    const found = (name: string, more: Partial<Found> = {}) => {
+      const issuers = [issuer("int-issuer", "int-key", true, `meshca-11111111-int-${name}`)];
+      return foundWith({ intermediate: { mount: PKI, issuers }, ...more });
+    };
+    const planIn = (datacenter: string | null, at: Found) =>
+      planVault(at, configOf(), { owner: { ...OWNER, datacenter }, now: NOW, fresh: false });
+    for (const name of ["dc2", "dc-1", "dc1-", "1", "root", "0a0b0c0d0e0f"])
+      refused(
+        () => planIn("dc1", found(`${name}-0a0b0c0d0e0f`)),
+        new RegExp(
+          `the mount "mesh-int" belongs to datacenter ${name} of this cluster; choose another path`,
+        ),
+      );
+    planIn("dc1", found("dc1-0a0b0c0d0e0f"));
+    // Of the time when there was one datacenter, which is the primary now.
+    planIn("dc1", found("0a0b0c0d0e0f"));
+    refused(() => planIn(null, found("dc1-0a0b0c0d0e0f")), /belongs to datacenter dc1/);
+    const config = configOf();
+    const { intermediate } = found("0a0b0c0d0e0f");
+    const use = { owner: { ...OWNER, datacenter: "dc2" }, datacenter: "secondary" } as const;
+    refused(
+      () => planKey(intermediate, config, { ...use, recorded: false }),
+      /belongs to the primary datacenter, which used it before there were others/,
+    );
+    planKey(intermediate, config, { ...use, recorded: true });
+  });
+
   it("asks for the right to read a mount that the token cannot see, before anything else in it", () => {
     const denied: FoundEngine = { mount: { kind: "denied" }, issuers: [] };
     const steps = plan(foundWith({ root: { ...denied, candidate: null }, intermediate: denied }));
@@ -274,11 +304,10 @@ describe("planIntermediate()", () => {
   it("has the permissions that the standing steps need, so that a renewal finds its permissions checked", () => {
     for (const LeafSigning of ["vault", "local"]) {
       const config = configOf({ LeafSigning });
+      const use = { owner: OWNER, datacenter: "primary", recorded: false } as const;
       const engine: FoundEngine | null =
         LeafSigning === "vault" ? { mount: PKI, issuers: [] } : null;
-      const renewal: Permission[] = planIntermediate(engine, config, CLUSTER).flatMap(
-        permissionsOf,
-      );
+      const renewal: Permission[] = planIntermediate(engine, config, use).flatMap(permissionsOf);
       const standing = standingSteps(config, TOKEN, "primary").flatMap(permissionsOf);
       for (const { path, capabilities } of renewal)
         for (const capability of capabilities)
