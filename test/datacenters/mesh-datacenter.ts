@@ -37,6 +37,7 @@ export interface WireRoot {
   /** The cluster id. */
   readonly ExternalTrustDomain: string;
   readonly Active: boolean;
+  readonly ModifyIndex: number;
 }
 
 export interface WireRoots {

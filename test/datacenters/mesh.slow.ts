@@ -8,6 +8,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { noRedis, until } from "../redis/server.ts";
+import { checkMesh } from "./check.ts";
+import { MeshRecorder } from "./history.ts";
 import { type Mesh, startMesh } from "./mesh.ts";
 import type { MeshDatacenter } from "./mesh-datacenter.ts";
 
@@ -15,6 +17,8 @@ const OPTIONS = { timeout: 300_000 };
 
 describe("services of three datacenters that call each other", { skip: noRedis }, () => {
   let mesh: Mesh;
+  let stopWatching: () => Promise<void>;
+  const recorder = new MeshRecorder();
   let dc1: MeshDatacenter;
   let dc2: MeshDatacenter;
   let dc3: MeshDatacenter;
@@ -23,8 +27,12 @@ describe("services of three datacenters that call each other", { skip: noRedis }
     dc1 = mesh.datacenter("dc1");
     dc2 = mesh.datacenter("dc2");
     dc3 = mesh.datacenter("dc3");
+    stopWatching = recorder.watch(mesh.datacenters);
   }, OPTIONS);
-  after(() => mesh?.stop());
+  after(async () => {
+    await stopWatching?.();
+    await mesh?.stop();
+  });
 
   async function passes(what: string, work: () => Promise<void>): Promise<void> {
     const began = performance.now();
@@ -78,6 +86,15 @@ describe("services of three datacenters that call each other", { skip: noRedis }
       await mesh.renewed();
     }),
   );
+
+  it("and no invariant is broken by what was published and signed", OPTIONS, async () => {
+    await stopWatching();
+    const { reads, leaves } = recorder;
+    for (const { name } of mesh.datacenters)
+      assert.ok(leaves.filter(({ datacenter }) => datacenter === name).length > 20, name);
+    console.log(`${reads.length} listings and ${leaves.length} leaves recorded`);
+    assert.deepEqual((await checkMesh(recorder)).slice(0, 5), []);
+  });
 });
 
 /** Which replica of a datacenter does its background work. */

@@ -88,13 +88,14 @@ export async function call(
   return text;
 }
 
+/** @returns the response, with its X-Consul-Index, or 0. */
 export async function ask(
   { url }: Pick<ServerProcess, "url">,
   method: string,
   path: string,
   body: object | string | null = null,
   headers: Readonly<Record<string, string>> = {},
-): Promise<{ readonly status: number; readonly text: string }> {
+): Promise<{ readonly status: number; readonly text: string; readonly index: number }> {
   const { request } = await import("node:https");
   const sent = body === null ? null : typeof body === "string" ? body : JSON.stringify(body);
   return new Promise((resolve, reject) => {
@@ -114,7 +115,13 @@ export async function ask(
         response.setEncoding("utf8").on("data", (chunk: string) => {
           text += chunk;
         });
-        response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
+        response.on("end", () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            text,
+            index: Number(response.headers["x-consul-index"] ?? 0),
+          }),
+        );
         response.on("error", reject);
       },
     );

@@ -13,7 +13,8 @@ interface ReadLeaf extends Leaf {
   readonly chain: readonly Certificate[];
 }
 
-function certificatesOf(pem: string): Certificate[] {
+/** The certificates in a PEM text, in its order. */
+export function certificatesOf(pem: string): Certificate[] {
   return readPem(pem).map(({ bytes }) => readCertificate(bytes));
 }
 

@@ -162,4 +162,16 @@ export const DATACENTERS: readonly Mutant[] = [
       "datacenters/other-datacenters",
     ],
   ),
+  ...guardsOf("src/core/ca/followed-roots.ts", [
+    "a root that leaves of a secondary need",
+    "!listed.has(root.id) && isDead(root, policy, time)",
+    "!listed.has(root.id)",
+    "datacenters/check",
+  ]),
+  ...guardsOf("src/core/ca/snapshot.ts", [
+    "cross-signed certificates behind the intermediate of a secondary",
+    'chainPem: active.intermediates.map(pemOf).join("")',
+    'chainPem: active.intermediates.slice(0, 1).map(pemOf).join("")',
+    "datacenters/check",
+  ]),
 ];

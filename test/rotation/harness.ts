@@ -176,9 +176,17 @@ export interface Peers {
   close(): Promise<void>;
 }
 
-/** Starts processes of TLS peers; handshakes go to them in turn. */
-export async function startPeers(processes: number): Promise<Peers> {
-  const started = await Promise.all(Array.from({ length: processes }, startPeerProcess));
+/**
+ * Starts processes of TLS peers; handshakes go to them in turn.
+ * @param program the runtime that they run on. @default this one
+ */
+export async function startPeers(
+  processes: number,
+  program: string = process.execPath,
+): Promise<Peers> {
+  const started = await Promise.all(
+    Array.from({ length: processes }, () => startPeerProcess(program)),
+  );
   let turn = 0;
   return {
     attempt: (server, client) => (started[turn++ % processes] as Peers).attempt(server, client),
@@ -188,10 +196,9 @@ export async function startPeers(processes: number): Promise<Peers> {
 
 const ENDED = "the peers' process ended";
 
-async function startPeerProcess(): Promise<Peers> {
-  const child = fork(fileURLToPath(new URL("./peers-child.ts", import.meta.url)), {
-    execPath: process.execPath,
-  });
+async function startPeerProcess(execPath: string): Promise<Peers> {
+  const script = fileURLToPath(new URL("./peers-child.ts", import.meta.url));
+  const child = fork(script, { execPath });
   const waiting = new Map<number, (fault: string | null) => void>();
   const told = new Set<string>();
   let attempts = 0;
