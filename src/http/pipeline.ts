@@ -158,7 +158,7 @@ export class Pipeline {
       const response = await (forward === null
         ? this.#handle(c, exchange)
         : this.#forward(c, exchange, forward));
-      return await respond(response, common, request, this.#options.server.compressedInFront);
+      return await respond(response, common, exchange, this.#options.server.compressedInFront);
     } catch (error) {
       return this.#refuse(error, exchange, common);
     } finally {

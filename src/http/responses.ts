@@ -91,7 +91,7 @@ export function withRequestId(response: Response, requestId: string): Response {
 export async function respond(
   { status = 200, headers, body, secret = false }: RouteResponse,
   common: Readonly<Record<string, string>>,
-  request: Request,
+  { request, environment }: Pick<Call, "request" | "environment">,
   compressedInFront: boolean,
 ): Promise<Response> {
   const own = secret ? { ...headers, "Cache-Control": "no-store" } : headers;
@@ -107,6 +107,8 @@ export async function respond(
   // The runtime derives the length from a body, which a response to HEAD lacks (RFC 9110 §8.6).
   if (request.method === "HEAD")
     all["Content-Length"] = String(typeof sent === "string" ? utf8(sent).length : sent.length);
+  else if (environment.bodyOf !== undefined)
+    return new Response(environment.bodyOf(sent), { status, headers: all });
   return new Response(sent, { status, headers: all });
 }
 

@@ -13,6 +13,8 @@ export interface RequestEnvironment {
   readonly requestId?: string;
   /** Lifts the runtime's idle timeout for this request, which will block. */
   readonly holdOpen?: () => void;
+  /** The form in which the runtime writes the body of this response best. @default as it is */
+  readonly bodyOf?: (content: Bytes | string) => BodyInit;
   /** The address of the peer. */
   readonly remoteAddress?: string | undefined;
   /**
