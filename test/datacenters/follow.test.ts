@@ -1,17 +1,13 @@
 /**
  * A secondary datacenter: takes over the primary's roots, signs under an intermediate of its own,
- * follows rotations, and refuses what does not hold.
+ * and follows rotations. The answers that it refuses have files of their own, refused-*.test.ts.
  * @module
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
-import { NotReadyError } from "../../src/core/errors.ts";
-import type { PrimaryListing } from "../../src/core/ports/primary.ts";
-import { activeRoot } from "../../src/core/state.ts";
-import { readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
-import { configuration, createTestCa, opensslCsr } from "../fakes/ca.ts";
+import { configuration, opensslCsr } from "../fakes/ca.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";
 import { leafOf, requireMutual as requireMutualLeaves } from "./leaves.ts";
 import { type Pair, pair } from "./pair.ts";
@@ -158,6 +154,18 @@ describe("a secondary datacenter", () => {
     assert.equal(both.two.manager.status.primary?.fault, null);
   });
 
+  it("does not change what it signs under when the primary is away", async () => {
+    const both = await pair();
+    both.primary.away = true;
+    const { document } = both.two.backend;
+    await assert.rejects(both.two.manager.rotate(NOW), {
+      name: "ProviderError",
+      message: /No CA server answered/,
+    });
+    assert.equal(both.two.backend.document, document);
+    await chainOf(both.two, "dc2");
+  });
+
   it("comes back after several rotations that it missed", async () => {
     const both = await pair();
     both.primary.away = true;
@@ -259,138 +267,3 @@ async function requireMutualOfOne(both: Pair): Promise<void> {
   assert.ok(leaf !== undefined && root !== undefined);
   assert.ok((await findPath(leaf, chain, root.certificate, both.one.clock.now())) !== null);
 }
-
-describe("a primary that answers what does not hold", () => {
-  /** Everything stays as it is, with the reason. */
-  async function requireRefused(both: Pair, reason: RegExp): Promise<void> {
-    const { commitId } = both.two.manager.require().state;
-    await both.settle();
-    assert.equal(both.two.manager.require().state.commitId, commitId);
-    assert.match(both.two.manager.status.primary?.fault?.reason ?? "", reason);
-    await chainOf(both.two, "dc2");
-  }
-
-  it("is refused if it is of another trust domain", async () => {
-    const both = await pair();
-    const other = await createTestCa({ clock: both.one.clock });
-    const { state } = other.manager.require();
-    both.primary.change.listing = (listing) => ({
-      ...listing,
-      trustDomain: state.trustDomain,
-      clusterId: state.clusterId,
-      activeRootId: activeRoot(state).id,
-      roots: state.roots.map((root) => ({ ...root, intermediates: [] })),
-    });
-    await requireRefused(
-      both,
-      /^Cannot follow datacenter dc1: it has the trust domain \S+ \(cluster \S+\), and this datacenter \S+ \(cluster \S+\); check the addresses of the primary datacenter$/,
-    );
-  });
-
-  it("is refused if its roots went back with its index, and followed if only the index did", async () => {
-    const both = await pair();
-    const old = await both.primary.roots(null);
-    await both.one.manager.rotate(NOW);
-    await both.settle();
-    both.primary.change.listing = (listing) => ({ ...listing, index: 1 });
-    await both.settle();
-    assert.equal(both.two.manager.status.primary?.fault, null);
-    both.primary.change.listing = () => old;
-    await requireRefused(
-      both,
-      /its roots went back from index \d+ to \d+, from root \S+ to root \S+, as after a restore/,
-    );
-  });
-
-  it("is refused if its active root has expired", async () => {
-    const both = await pair();
-    const expired = readCertificatePem(
-      makeRoot(both.one.manager.require().state.trustDomain, {
-        validity: ["20200101000000Z", "20210101000000Z"],
-      }).certificate,
-    );
-    both.primary.change.listing = (listing) => ({
-      ...listing,
-      activeRootId: expired.id,
-      roots: [
-        ...listing.roots,
-        { name: "x", certificate: expired, intermediates: [], abandoned: false },
-      ],
-    });
-    await requireRefused(
-      both,
-      /its active root \S+ expired at 2021-\S+; replace the root there, and this datacenter follows$/,
-    );
-  });
-
-  const SIGNED: readonly (readonly [
-    what: string,
-    answer: (
-      both: Pair,
-      csr: string,
-    ) => Promise<Awaited<ReturnType<Pair["primary"]["signIntermediate"]>>>,
-    reason: RegExp,
-  ])[] = [
-    [
-      "for another key",
-      async ({ one }) => {
-        const { csr } = opensslCsr(
-          `URI:spiffe://${one.manager.require().state.trustDomain}`,
-          undefined,
-          ["-subj", "/CN=x"],
-        );
-        return one.manager.signIntermediate({
-          csr,
-          caller: { accessor: null, address: null, requestId: null },
-          permit: () => undefined,
-        });
-      },
-      /subjectPublicKeyInfo: Must be the one of the request/,
-    ],
-    [
-      "that is a leaf",
-      async (both) => (await chainOf(both.one, "dc1")).slice(0, 1),
-      /Cannot take the intermediate that the primary datacenter signed: /,
-    ],
-    ["without a certificate", async () => [], /the answer has no certificate/],
-    [
-      "that is the root",
-      async ({ one }) => [one.manager.require().active.certificate],
-      /Cannot take the intermediate that the primary datacenter signed: /,
-    ],
-  ];
-  for (const [what, answer, reason] of SIGNED)
-    it(`is refused if it answers an intermediate ${what}`, async () => {
-      const both = await pair();
-      both.primary.change.sign = (csr) => answer(both, csr);
-      await assert.rejects(both.two.manager.rotate(NOW), reason);
-      await both.one.manager.rotate(NOW);
-      await requireRefused(both, reason);
-      // It follows as soon as the answers hold.
-      both.primary.change = {};
-      await both.settle();
-      await requireMutual(both);
-    });
-
-  it("is refused if a leaf would not verify under a root that it publishes", async () => {
-    const both = await pair();
-    await both.one.manager.rotate(NOW);
-    both.primary.change.listing = (listing): PrimaryListing => ({
-      ...listing,
-      roots: listing.roots.map((root) => ({ ...root, intermediates: [] })),
-    });
-    await requireRefused(
-      both,
-      /a leaf of this datacenter would not verify under root \S+, which it publishes/,
-    );
-  });
-
-  it("is no reason to change what is signed under when the primary is away", async () => {
-    const both = await pair();
-    both.primary.away = true;
-    const error = await both.two.manager.rotate(NOW).catch((caught: unknown) => caught);
-    assert.ok(error instanceof Error && !(error instanceof NotReadyError));
-    assert.match(error.message, /No CA server answered/);
-    await chainOf(both.two, "dc2");
-  });
-});

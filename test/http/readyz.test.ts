@@ -81,6 +81,8 @@ describe("GET /readyz with access control", () => {
         "True-Client-IP",
         "CF-Connecting-IP",
         "CDN-Loop",
+        // By a server of another datacenter on this machine.
+        "X-Meshca-Forwarded",
       ],
     ].map((name) => [`loopback with ${name}`, {}, { [name]: "x" }, "127.0.0.1"] as const),
     ["loopback by nginx in its default configuration", {}, { Connection: "close" }, "127.0.0.1"],

@@ -10,6 +10,7 @@ import type { Certificate } from "./certificate.ts";
 import { couldHaveIssued, findPath, isSignedBy } from "./chain.ts";
 import type { PublicKeyInfo } from "./keys.ts";
 import { lint } from "./lint.ts";
+import { caFaults } from "./usable-ca.ts";
 
 /** Why a certificate is not an intermediate of this trust domain for a key, by an issuer. */
 export async function intermediateFaults(
@@ -56,10 +57,26 @@ export async function requireIntermediates(
   );
   if (path === null) throw refuse("no path of valid certificates leads from it to the root");
   const faults = await intermediateFaults(first, key, path[1] as Certificate, cluster);
+  // Verifiers that go by names would take the root for its own issuer.
+  if (equal(first.subject, first.issuer)) faults.push("subject: Must not be the issuer's");
   // A leaf is below them, so each must allow one certificate more than in findPath() (RFC 5280
   // §4.2.1.9).
   if (path.some(({ pathLength }, below) => pathLength !== null && pathLength < below))
     faults.push("basicConstraints: No certificate of the path may have a pathLen that forbids it");
+  if (faults.length === 0) faults.push(...verifierFaults(path, cluster));
   if (faults.length > 0) throw refuse(faults.join("; "));
   return path.slice(0, -1);
+}
+
+/** For what a verifier would refuse leaves below a path, of which the last one is the root. */
+function verifierFaults(
+  path: readonly Certificate[],
+  { trustDomain }: Pick<ClusterIdentity, "trustDomain">,
+): string[] {
+  return path.slice(0, -1).flatMap((certificate, below) =>
+    caFaults(certificate, {
+      ...{ trustDomain, casBelow: below },
+      issuer: path[below + 1] as Certificate,
+    }).map((fault) => `${below === 0 ? "it" : "a certificate between it and the root"} ${fault}`),
+  );
 }

@@ -85,6 +85,10 @@ export const uris = (
   return new SubjectAlternativeNameExtension([...names, { type: "dns", value: dnsName }], critical);
 };
 
+/** One URI, not critical, as in the certificates of a CA. */
+export const onlyUri = (value: string): Extension =>
+  new SubjectAlternativeNameExtension([{ type: "url", value }], false);
+
 /** Signs a certificate; fields that `odd` omits are as in a good leaf of `by`. */
 export async function makeOdd(by: Authority, odd: OddCertificate = {}): Promise<Certificate> {
   const spki = odd.spki ?? publicKey("EC 256");

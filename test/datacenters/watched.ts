@@ -1,0 +1,82 @@
+/**
+ * A secondary datacenter whose `/readyz`, log and stored document a test watches while its primary
+ * answers what does not hold.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { Report } from "../../src/compose/report.ts";
+import type { Log } from "../../src/core/ports/log.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { leafOf, requireMutual } from "./leaves.ts";
+import { type Pair, pair } from "./pair.ts";
+
+export interface Watched extends Pair {
+  /** What `/readyz` answers. */
+  readyz(): Promise<string>;
+  /** Warnings with their fields. */
+  readonly logged: readonly string[];
+}
+
+export async function watched(overrides: Parameters<typeof pair>[0] = {}): Promise<Watched> {
+  const logged: string[] = [];
+  const warn: Log["warn"] = (message, fields) =>
+    void logged.push(`${message} ${JSON.stringify(fields)}`);
+  const log = { ...silentLog, warn, error: warn };
+  const both = await pair({ ...overrides, two: { ...overrides.two, log } });
+  const { manager, clock } = both.two;
+  const report = new Report({
+    ...{ ca: manager, audit: null, clock, log },
+    serverCertificate: () => null,
+  });
+  const app = await createTestApp(
+    { details: () => report.lines(), server: { datacenter: "dc2" } },
+    both.two,
+  );
+  return {
+    ...both,
+    logged,
+    readyz: async () => (await app.fetch("/readyz")).text(),
+  };
+}
+
+export const named = ({ one, two }: Pair) => [
+  { ...one, name: "dc1" },
+  { ...two, name: "dc2" },
+];
+
+/** Requires that nothing changes while the primary answers so, and that the reason is shown. */
+export async function requireRefused(both: Watched, reason: RegExp): Promise<void> {
+  const { document } = both.two.backend;
+  for (let i = 0; i < 3; i++) await both.settle();
+  assert.equal(both.two.backend.document, document);
+  assert.match(both.two.manager.status.primary?.fault?.reason ?? "", reason);
+  const text = await both.readyz();
+  const line = text.split("\n").find((each) => each.startsWith("primary: dc1, ")) ?? "";
+  assert.match(line.replace(/^.*; not followed since \S+: /, ""), reason, text);
+  const said = both.logged.filter((each) =>
+    reason.test(JSON.parse(each.slice(each.indexOf("{"))).reason),
+  );
+  // Once for each reason.
+  assert.ok(said.length > 0, both.logged.join("\n"));
+  assert.equal(new Set(said).size, said.length, said.join("\n"));
+  assert.match(said[0] ?? "", document === null ? /^Failed to join the/ : /^Failed to follow the/);
+  for (const each of [text, ...both.logged]) assert.doesNotMatch(each, /-----BEGIN/);
+  if (document === null) {
+    assert.match(text, /^Cannot sign: CA has not finished initializing: it waits for the primary/);
+    return;
+  }
+  assert.match(text, /^ok\n/);
+  await leafOf({ ...both.two, name: "dc2" });
+}
+
+/** Requires that the secondary follows without a call of an operator. */
+export async function requireRecovery(both: Watched): Promise<void> {
+  const { document } = both.two.backend;
+  both.primary.change = {};
+  await both.settle();
+  assert.notEqual(both.two.backend.document, document);
+  assert.equal(both.two.manager.status.primary?.fault, null);
+  assert.doesNotMatch(await both.readyz(), /not followed since/);
+  await requireMutual(named(both));
+}
