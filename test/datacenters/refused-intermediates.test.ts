@@ -29,7 +29,13 @@ import { DEFAULT_BOOTSTRAP } from "../fakes/ca.ts";
 import { clusterOf } from "../fakes/cluster.ts";
 import { createSearch } from "../fixtures/planted.ts";
 import { leafOf } from "./leaves.ts";
-import { requireRecovery, requireRefused, type Watched, watched } from "./watched.ts";
+import {
+  requireLoggedOnce,
+  requireRecovery,
+  requireRefused,
+  type Watched,
+  watched,
+} from "./watched.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -329,6 +335,7 @@ describe("an intermediate that does not hold is refused", () => {
         };
         if (started) both.one.clock.advance(RENEWAL);
         await requireRefused(both, reason);
+        requireLoggedOnce(both, reason);
         assert.ok(both.primary.signed >= 1);
         search.collect("/readyz", await both.readyz());
         search.collect("the log", both.logged.join("\n"));

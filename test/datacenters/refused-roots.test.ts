@@ -15,7 +15,7 @@ import { createTestCa } from "../fakes/ca.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";
 import { leafOf, requireMutual } from "./leaves.ts";
 import { listingOf, type Pair, pair, primaryOf } from "./pair.ts";
-import { named, requireRecovery, requireRefused, watched } from "./watched.ts";
+import { named, requireLoggedOnce, requireRecovery, requireRefused, watched } from "./watched.ts";
 
 /** Past the half of an intermediate's life, in milliseconds. */
 const RENEWAL = 183 * 86_400_000;
@@ -100,6 +100,7 @@ describe("a primary whose roots do not hold is refused", () => {
       const other = await stranger.primary.roots(null);
       both.primary.change.listing = (listing) => change(listing, other);
       await requireRefused(both, reason);
+      requireLoggedOnce(both, reason);
       both.one.clock.advance(RENEWAL);
       await requireRecovery(both);
     });
@@ -108,6 +109,7 @@ describe("a primary whose roots do not hold is refused", () => {
         const both = await watched({ started: false });
         both.primary.change.listing = (listing) => change(listing, listing);
         await requireRefused(both, joining);
+        requireLoggedOnce(both, joining);
         assert.equal(both.primary.signed, 0);
         await requireRecovery(both);
       });

@@ -154,6 +154,21 @@ export const DATACENTERS: readonly Mutant[] = [
       "datacenters/refused-intermediates",
     ],
   ),
+  ...guardsOf(
+    "src/compose/primary.ts",
+    [
+      "the datacenter of the primary's servers",
+      "pin: caPin,\n      datacenter,",
+      "pin: caPin,\n      datacenter: null,",
+      "datacenters/hostile-servers",
+    ],
+    [
+      "the size of a listing",
+      "maxBytes: MAX_BYTES.roots,",
+      "maxBytes: MAX_BYTES.roots * 8,",
+      "datacenters/hostile-answers",
+    ],
+  ),
   ...guardsOf("src/core/ca/follower.ts", [
     "following within seconds after hours of failures",
     "this.step.retryWithin(RETRY_MS);",
