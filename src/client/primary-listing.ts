@@ -87,3 +87,12 @@ export function readSignedIntermediate(json: string): readonly Certificate[] {
   if (!parsed.success) throw new FormatError("the response for an intermediate has no CertPEM");
   return readPem(parsed.output.CertPEM).map(({ bytes }) => readCertificate(bytes));
 }
+
+const Allowed = v.strictTuple([v.object({ Allow: v.boolean() })]);
+
+/** Reads the answer to one question of POST /v1/internal/acl/authorize. @throws {FormatError} */
+export function readAllowed(json: string): boolean {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), Allowed), json);
+  if (!parsed.success) throw new FormatError("the response about a token has no Allow");
+  return parsed.output[0].Allow;
+}

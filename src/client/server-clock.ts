@@ -15,17 +15,23 @@ const MAX_SKEW_MS = 30_000;
 export class ServerClock {
   readonly #log: Log;
   /** How far this machine's clock is behind the last server's, in milliseconds; negative: ahead. */
-  #skewMs = 0;
+  #skewMs: number | null = null;
 
   constructor(log: Log) {
     this.#log = log;
   }
 
+  /** How far the last server's clock is ahead of this one, in milliseconds; null: not known. */
+  get offsetMs(): number | null {
+    return this.#skewMs;
+  }
+
   /** A sentence if the clocks differ by more than MAX_SKEW_MS, or null. */
   get problem(): string | null {
-    if (Math.abs(this.#skewMs) <= MAX_SKEW_MS) return null;
-    const seconds = Math.round(Math.abs(this.#skewMs) / 1000);
-    return `The clock of this machine is ${seconds} s ${this.#skewMs > 0 ? "behind" : "ahead of"} the clock of the CA server; set it right, for example with NTP`;
+    const skewMs = this.#skewMs ?? 0;
+    if (Math.abs(skewMs) <= MAX_SKEW_MS) return null;
+    const seconds = Math.round(Math.abs(skewMs) / 1000);
+    return `The clock of this machine is ${seconds} s ${skewMs > 0 ? "behind" : "ahead of"} the clock of the CA server; set it right, for example with NTP`;
   }
 
   /** Takes the Date of a response. @returns it, or null if there is none */

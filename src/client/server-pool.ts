@@ -110,6 +110,11 @@ export class ServerPool {
     return this.#clock.problem;
   }
 
+  /** How far the clock of the last server is ahead of this one, in milliseconds; null: not known. */
+  get clockOffsetMs(): number | null {
+    return this.#clock.offsetMs;
+  }
+
   /** When the last root expired that verifies servers; null if one is valid, or none is known. */
   get trustExpiredAt(): Date | null {
     const { trust, clock } = this.#options;

@@ -96,6 +96,9 @@ const NO_METRICS: Metrics = {
   leafIssued: () => undefined,
   leafRefused: () => undefined,
   change: () => undefined,
+  primaryFailed: () => undefined,
+  intermediateRenewed: () => undefined,
+  intermediateRequested: () => undefined,
 };
 
 /** The policy of the CA with these settings. */
@@ -191,6 +194,7 @@ function buildApp(
     storage,
     metrics,
     serverCertificate,
+    primary,
     others,
     compressed,
     agent,
@@ -250,7 +254,7 @@ function buildApp(
     backups: storage.ports.backups,
     diagnose: () =>
       diagnose({
-        ...{ settings, ca, clock, control: accessControl?.control ?? null },
+        ...{ settings, ca, primary, clock, control: accessControl?.control ?? null },
         backups: storage.ports.backups,
         facts: storage.ports.facts,
         fileFacts: platform.fileFacts,

@@ -12,6 +12,7 @@ import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { BackupLog } from "../core/ports/backups.ts";
 import type { Clock } from "../core/ports/clock.ts";
+import type { PrimaryDatacenter } from "../core/ports/primary.ts";
 import type { ReadStoreFacts } from "../core/ports/store-facts.ts";
 import type { AccessFacts, Diagnosis, Found } from "../http/routes/diagnosis.ts";
 import { VERSION } from "../version.ts";
@@ -20,6 +21,8 @@ import type { Platform } from "./platform.ts";
 interface DiagnosisParts {
   readonly settings: Settings;
   readonly ca: Pick<CertificateAuthority, "snapshot">;
+  /** Null in a primary datacenter. */
+  readonly primary: PrimaryDatacenter | null;
   readonly control: Acl | null;
   readonly backups: BackupLog;
   readonly facts: ReadStoreFacts;
@@ -33,12 +36,13 @@ const MAX_NAMED = 20;
 const GLOBAL_MANAGEMENT = "00000000-0000-0000-0000-000000000001";
 
 export async function diagnose(parts: DiagnosisParts): Promise<Diagnosis> {
-  const { settings, ca, control, backups, facts, clock, fileFacts } = parts;
+  const { settings, ca, primary, control, backups, facts, clock, fileFacts } = parts;
   const { snapshot } = ca;
   const external = snapshot?.provider?.external ?? null;
-  const [store, lastBackup, provider, access] = await Promise.all([
+  const [store, lastBackup, replication, provider, access] = await Promise.all([
     found(facts),
     found(() => backups.last()),
+    found(async () => (primary === null ? null : { isAllowed: await primary.maySign() })),
     found(async () => (external === null ? null : external.examine())),
     accessFacts(settings, control),
   ]);
@@ -46,7 +50,7 @@ export async function diagnose(parts: DiagnosisParts): Promise<Diagnosis> {
     version: VERSION,
     now: clock.now(),
     isLoopback: isLoopback(settings.listen.host),
-    ...{ store, lastBackup, provider, access },
+    ...{ store, lastBackup, replication, provider, access },
     state: snapshot === null ? null : { index: snapshot.state.index, rootId: snapshot.active.id },
     files: fileFacts?.() ?? null,
   };

@@ -4,14 +4,18 @@
  */
 import { ClientError } from "../client/errors.ts";
 import { wholeNumber } from "../client/http-values.ts";
-import { readPrimaryListing, readSignedIntermediate } from "../client/primary-listing.ts";
+import {
+  readAllowed,
+  readPrimaryListing,
+  readSignedIntermediate,
+} from "../client/primary-listing.ts";
 import { ServerPool } from "../client/server-pool.ts";
 import { ServerTrust } from "../client/server-trust.ts";
 import type { Transport } from "../client/transport.ts";
 import type { DatacenterSettings, PrimarySettings } from "../config/datacenters.ts";
 import { formatDuration } from "../consul/duration.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import { FormatError, ProviderError } from "../core/errors.ts";
+import { FormatError, PrimaryError, type PrimaryFault } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { PrimaryDatacenter, PrimaryListing } from "../core/ports/primary.ts";
@@ -53,6 +57,10 @@ export class PrimaryServers implements PrimaryDatacenter {
     return this.#current.datacenter;
   }
 
+  get clockOffsetMs(): number | null {
+    return this.#pool.clockOffsetMs;
+  }
+
   async roots(after: number | null, signal?: AbortSignal): Promise<PrimaryListing> {
     const query = after === null ? "" : `?index=${after}&wait=${formatDuration(WAIT_MS)}`;
     return this.#ask((pool) =>
@@ -91,6 +99,32 @@ export class PrimaryServers implements PrimaryDatacenter {
     );
   }
 
+  async maySign(): Promise<boolean> {
+    const { token } = this.#current;
+    try {
+      const allowed = await this.#ask((pool) =>
+        pool.request({
+          method: "POST",
+          path: "/v1/internal/acl/authorize",
+          headers: {
+            "Content-Type": "application/json",
+            ...(token === null ? {} : { "X-Consul-Token": token }),
+          },
+          body: JSON.stringify([{ Resource: "intermediate", Access: "write" }]),
+          timeoutMs: READ_MS,
+          maxBytes: MAX_BYTES.intermediate,
+          read: ({ body }) => readAllowed(body),
+        }),
+      );
+      // The anonymous token never is, whatever its policies say.
+      return token !== null && allowed;
+    } catch (error) {
+      if (!(error instanceof PrimaryError) || error.fault !== "refused") throw error;
+      // Without access control there, 401: no token is needed.
+      return error.cause instanceof ClientError && error.cause.status === 401;
+    }
+  }
+
   /** Ends every request. */
   close(): void {
     this.#pool.close();
@@ -117,7 +151,7 @@ export class PrimaryServers implements PrimaryDatacenter {
         });
       return await work(this.#pool);
     } catch (error) {
-      throw asProviderError(error, settings, this.#pool.trustExpiredAt);
+      throw asPrimaryError(error, settings, this.#pool.trustExpiredAt);
     }
   }
 
@@ -141,30 +175,42 @@ export class PrimaryServers implements PrimaryDatacenter {
  * A failure of the primary in the words of this CA.
  * @param expiredAt when the last root expired that verifies its servers; null if one is valid.
  */
-function asProviderError(
+function asPrimaryError(
   error: unknown,
   settings: PrimarySettings,
   expiredAt: Date | null,
 ): unknown {
   const { datacenter } = settings;
+  const options = { cause: error };
   if (error instanceof FormatError)
-    return new ProviderError("provider_unavailable", `Datacenter ${datacenter}: ${error.message}`, {
-      cause: error,
-    });
+    return new PrimaryError("unusable", `Datacenter ${datacenter}: ${error.message}`, options);
   if (!(error instanceof ClientError)) return error;
   const { message, retryAfterMs } = error;
-  const isRefusal = error.code === "refused" || error.code === "rejected";
+  const fault = faultOf(error);
   const advice =
-    error.code === "refused"
+    fault === "refused"
       ? '; give the replication token (MESHCA_REPLICATION_TOKEN_FILE) intermediate = "write" there'
-      : error.code === "untrusted" && expiredAt !== null
+      : fault === "untrusted" && expiredAt !== null
         ? `; ${newRootAdvice(settings, expiredAt)}`
         : "";
-  return new ProviderError(
-    isRefusal ? "provider_rejected" : "provider_unavailable",
-    `Datacenter ${datacenter}: ${message}${advice}`,
-    { cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
-  );
+  return new PrimaryError(fault, `Datacenter ${datacenter}: ${message}${advice}`, {
+    ...options,
+    retryAfterMs,
+  });
+}
+
+function faultOf({ code, text = "" }: ClientError): PrimaryFault {
+  switch (code) {
+    case "untrusted":
+    case "limited":
+    case "refused":
+      return code;
+    case "rejected":
+      // Consul's text (core/ca/intermediates.ts).
+      return text.startsWith("not the primary datacenter") ? "not_primary" : "rejected";
+    default:
+      return "unreachable";
+  }
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * What an operator does about certificates that expire or have expired, and about a Vault that does
- * not answer: one text for the log, `/readyz` and the command line.
+ * What an operator does about certificates that expire, have expired or are not renewed, and about a
+ * Vault that does not answer: one text for the log, `/readyz` and the command line.
  * @module
  */
 
@@ -12,6 +12,9 @@ export type Trouble =
   | "followed root expires"
   | "issuer expires"
   | "issuer expired"
+  | "intermediate overdue"
+  | "intermediate expires"
+  | "intermediate expired"
   | "server certificate expires"
   | "server certificate expired"
   | "fallback certificate"
@@ -48,6 +51,18 @@ export const REMEDIES: Readonly<Record<Trouble, Remedy>> = {
   "issuer expired": {
     command: "meshca rotate",
     text: "no leaf can be signed; see the provider lines of /readyz for why it was not renewed, then run meshca rotate, or meshca recover if its Vault is lost",
+  },
+  "intermediate overdue": {
+    command: "meshca doctor",
+    text: "leaves are signed until then; the line primary of /readyz and meshca doctor have the reason, and it is renewed as soon as that is mended",
+  },
+  "intermediate expires": {
+    command: "meshca doctor",
+    text: "it should have been renewed at half of its life; no leaf outlives it, and none is signed after it; the line primary of /readyz and meshca doctor have the reason, and it is renewed as soon as that is mended",
+  },
+  "intermediate expired": {
+    command: "meshca doctor",
+    text: "no leaf can be signed; the line primary of /readyz and meshca doctor have why the primary datacenter does not renew it, and it is renewed as soon as that is mended",
   },
   "server certificate expires": {
     command: null,

@@ -5,12 +5,15 @@
 import type { Status } from "../core/ca/api.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import {
+  type Delay,
   type Expiring,
   ExpiryWatch,
   expiringOf,
+  renewalDelay,
   type ServerCertificate,
   warningDays,
 } from "../core/ca/expiry.ts";
+import { unexpiredIntermediates } from "../core/ca/intermediates.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -18,6 +21,8 @@ import { REMEDIES, type Trouble } from "./remedies.ts";
 
 /** Reads the certificate that the server shows; null without TLS. */
 export type ReadServerCertificate = () => ServerCertificate | null;
+
+type Validity = Pick<Expiring, "notBefore" | "notAfter">;
 
 interface ReportOptions {
   readonly ca: Pick<
@@ -38,6 +43,9 @@ export class Report {
   readonly #watch = new ExpiryWatch();
   /** The root whose automatic rotation was announced last. */
   #announced: string | null = null;
+  /** The intermediate and its delay, as they were seen and logged last; null: it is not late. */
+  #seenDelay: string | null = null;
+  #loggedDelay: string | null = null;
 
   constructor(options: ReportOptions) {
     this.#options = options;
@@ -68,6 +76,7 @@ export class Report {
       ...(certificate === null ? [] : fallbackLines(certificate)),
       ...this.#rotationLine(),
       ...primaryLines(ca.status),
+      ...this.#intermediatesLine(),
       ...this.troubles().map(([subject, trouble]): [string, string] => [
         "remedy",
         `${subject}: ${REMEDIES[trouble].text}`,
@@ -82,6 +91,7 @@ export class Report {
     const roots = new Set<string>();
     const expiries = this.#expiring().flatMap(
       ({ what, id, ...validity }): (readonly [string, Trouble])[] => {
+        if (what === "intermediate") return this.#intermediateTroubles(validity);
         const days = warningDays(validity, now);
         // A root that signs leaves itself is named once.
         if (days === null || (what === "issuer" && roots.has(id))) return [];
@@ -104,6 +114,28 @@ export class Report {
     ];
   }
 
+  /** What is wrong with an intermediate that the primary datacenter does not renew. */
+  #intermediateTroubles(validity: Validity): (readonly [string, Trouble])[] {
+    const at = validity.notAfter.toISOString();
+    if (validity.notAfter <= this.#options.clock.now())
+      return [[`the intermediate has expired at ${at}`, "intermediate expired"]];
+    const delay = this.#delayOf(validity);
+    if (delay === null) return [];
+    const text = "the intermediate was not renewed at half of its life and expires at";
+    return [
+      [`${text} ${at}`, delay === "urgent" ? "intermediate expires" : "intermediate overdue"],
+    ];
+  }
+
+  /** How far behind the renewal of an intermediate is, or null. */
+  #delayOf(validity: Validity): Delay | null {
+    const { ca, clock } = this.#options;
+    const { snapshot } = ca;
+    return snapshot === null
+      ? null
+      : renewalDelay(validity, snapshot.config.leafTtlMs, clock.now());
+  }
+
   #troubleOf(what: Expiring["what"], when: "expires" | "expired"): Trouble {
     const { isSecondary, rotationObstacle } = this.#options.ca;
     if (what === "root" && isSecondary) return "followed root expires";
@@ -120,10 +152,19 @@ export class Report {
     return [["root_auto_rotate", next.obstacle === null ? at : `not at ${at}: ${next.obstacle}`]];
   }
 
-  /** Logs what expires within 30, 7 and 1 days or has expired, once each. */
+  /**
+   * Logs what expires within 30, 7 and 1 days or has expired, and an intermediate that is not renewed,
+   * once each.
+   */
   warn(): void {
     const { clock, log } = this.#options;
-    for (const { what, id, notAfter, days } of this.#watch.check(this.#expiring(), clock.now())) {
+    this.#warnOfDelay();
+    const expiring = this.#expiring().filter(
+      // A day may be all of its life, at half of which it is renewed.
+      ({ what, notAfter }) =>
+        what !== "intermediate" || this.#loggedDelay !== null || notAfter <= clock.now(),
+    );
+    for (const { what, id, notAfter, days } of this.#watch.check(expiring, clock.now())) {
       const fields = { what, id, notAfter: notAfter.toISOString() };
       if (days === 0)
         log.error(
@@ -137,6 +178,41 @@ export class Report {
         );
     }
     this.#announceRotation(clock.now());
+  }
+
+  /**
+   * Logs once for each delay that an intermediate is not renewed. It must be seen twice: the first look
+   * may be at the start, before the renewal that was due while this replica was down.
+   */
+  #warnOfDelay(): void {
+    const { ca, clock, log } = this.#options;
+    const late = this.#expiring().find(
+      ({ what, notAfter }) => what === "intermediate" && notAfter > clock.now(),
+    );
+    const delay = late === undefined ? null : this.#delayOf(late);
+    const now = late === undefined || delay === null ? null : `${late.id} ${delay}`;
+    const isConfirmed = now === this.#seenDelay;
+    this.#seenDelay = now;
+    if (!isConfirmed || now === this.#loggedDelay) return;
+    this.#loggedDelay = now;
+    if (late === undefined || delay === null) return;
+    const { primary } = ca.status;
+    const fields = {
+      id: late.id,
+      notAfter: late.notAfter.toISOString(),
+      primary: primary?.datacenter ?? null,
+      reason: primary?.fault?.reason ?? null,
+    };
+    if (delay === "overdue")
+      log.warn(
+        `The intermediate was not renewed at half of its life: ${REMEDIES["intermediate overdue"].text}`,
+        fields,
+      );
+    else
+      log.error(
+        `The intermediate is not renewed, and little of its life is left: ${REMEDIES["intermediate expires"].text}`,
+        fields,
+      );
   }
 
   /** Logs once, 30 days before, that RootAutoRotate is going to rotate the root, or cannot. */
@@ -156,6 +232,17 @@ export class Report {
       );
   }
 
+  /** The intermediates of other datacenters that are not expired. */
+  #intermediatesLine(): [string, string][] {
+    const { ca, clock } = this.#options;
+    const { count, firstNotAfter } = unexpiredIntermediates(
+      ca.snapshot?.state ?? null,
+      clock.now(),
+    );
+    if (firstNotAfter === null) return [];
+    return [["intermediates", `${count}, the first expires at ${firstNotAfter.toISOString()}`]];
+  }
+
   #expiring(): Expiring[] {
     const { ca, serverCertificate } = this.#options;
     return expiringOf(ca.snapshot, serverCertificate());
@@ -165,14 +252,17 @@ export class Report {
 /** What a secondary datacenter follows, and why it does not. */
 function primaryLines({ primary }: Status): [string, string][] {
   if (primary === null) return [];
-  const { datacenter, lastContact, index, fault } = primary;
+  const { datacenter, isAsked, lastContact, index, followedIndex, fault } = primary;
   const contact =
-    lastContact === null
-      ? "no contact yet"
-      : `last contact ${lastContact.toISOString()}, index ${index ?? "unknown"}`;
+    lastContact === null ? "no contact yet" : `last contact ${lastContact.toISOString()}`;
+  const read = index === null ? [] : [`index ${index}`];
+  const followed = followedIndex === null ? [] : [`followed index ${followedIndex}`];
+  const known = isAsked ? [contact, ...read] : ["asked by the leader"];
   const reason =
-    fault === null ? "" : `; not followed since ${fault.since.toISOString()}: ${fault.reason}`;
-  return [["primary", `${datacenter}, ${contact}${reason}`]];
+    fault === null
+      ? ""
+      : `; not followed since ${fault.since.toISOString()} (${fault.code}): ${fault.reason}`;
+  return [["primary", `${[datacenter, ...known, ...followed].join(", ")}${reason}`]];
 }
 
 function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {
@@ -180,4 +270,9 @@ function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, s
   return [["tls", `self-signed fallback certificate, fingerprint ${fingerprint}: ${fallback}`]];
 }
 
-const NAMES = { root: "root", issuer: "issuer", "server certificate": "tls" } as const;
+const NAMES = {
+  root: "root",
+  issuer: "issuer",
+  intermediate: "issuer",
+  "server certificate": "tls",
+} as const;

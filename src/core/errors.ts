@@ -131,6 +131,37 @@ export class DeniedError extends Coded<DeniedCode> {}
 export class NotReadyError extends Coded<NotReadyCode> {}
 export class ConflictError extends Coded<ConflictCode> {}
 export class ProviderError extends Coded<ProviderCode> {}
+
+/**
+ * Why the primary datacenter has no result for a secondary one.
+ * `unreachable`: no server answered, or only with 5xx or something that is not a CA's answer.
+ * `untrusted`: no server answered, and the certificate of one is not that of a CA server of it.
+ * `limited`: it asked to come back later (429).
+ * `refused`: it refused the replication token (401, 403).
+ * `not_primary`: it is a secondary datacenter itself.
+ * `rejected`: the request can never succeed as it is.
+ * `unusable`: its answer cannot be read.
+ */
+export type PrimaryFault =
+  | "unreachable"
+  | "untrusted"
+  | "limited"
+  | "refused"
+  | "not_primary"
+  | "rejected"
+  | "unusable";
+
+/** The primary datacenter has no result. To clients it is a provider that fails. */
+export class PrimaryError extends ProviderError {
+  readonly fault: PrimaryFault;
+
+  constructor(fault: PrimaryFault, message: string, options?: CaErrorOptions) {
+    const isRefusal = fault === "refused" || fault === "not_primary" || fault === "rejected";
+    super(isRefusal ? "provider_rejected" : "provider_unavailable", message, options);
+    this.fault = fault;
+  }
+}
+
 export class StoreError extends Coded<StoreCode> {}
 export class SealError extends Coded<SealCode> {}
 
@@ -168,6 +199,15 @@ export class InvariantError extends Coded<"invariant"> {
  */
 export function reasonOf(error: unknown): string {
   return error instanceof CaError ? error.logged : error instanceof Error ? error.name : "unknown";
+}
+
+/**
+ * The code of a failure for metrics and checks: of the primary datacenter its fault, of every other
+ * error its code, `internal` of one that was not thrown on purpose.
+ */
+export function faultCodeOf(error: unknown): PrimaryFault | ErrorCode | "internal" {
+  if (error instanceof PrimaryError) return error.fault;
+  return error instanceof CaError ? error.code : "internal";
 }
 
 /**

@@ -16,6 +16,7 @@ import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
 import { catalogRoutes } from "./routes/catalog.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
+import { datacenterStatusRoutes } from "./routes/datacenter-status.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
 import { diagnosisRoutes } from "./routes/diagnosis.ts";
 import { intermediateRoutes } from "./routes/intermediates.ts";
@@ -53,6 +54,10 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...aclAuthorizeRoutes({ control, audit, bodies }),
     ...aclConflictRoutes({ acl, audit, bodies }),
     ...diagnosisRoutes(options.diagnose),
+    ...datacenterStatusRoutes({
+      ...{ ca, control, server, others: options.others },
+      clock: runtime.clock,
+    }),
     ...statusRoutes({
       ca,
       control,

@@ -8,6 +8,7 @@ import type { ServerCertificate } from "../core/ca/expiry.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
+import { DatacenterSeries } from "./datacenter-series.ts";
 import { addCounter, addGauge, addProcess, cached, type ProcessUsage } from "./series.ts";
 
 /** What the gauges are computed from when the metrics are read. */
@@ -148,6 +149,7 @@ export class PrometheusMetrics implements Metrics {
     "meshca_wrong_tokens_total",
     "Tokens presented that are unknown",
   );
+  readonly #datacenters = new DatacenterSeries(this.#registry, () => this.#observed);
   #observed: Observed | null = null;
 
   /** @param usage reads what the process uses. */
@@ -195,6 +197,18 @@ export class PrometheusMetrics implements Metrics {
 
   change(operation: string, outcome: string): void {
     this.#changes(operation, outcome).inc();
+  }
+
+  primaryFailed(step: "read" | "follow", code: string): void {
+    this.#datacenters.failed(step, code);
+  }
+
+  intermediateRenewed(): void {
+    this.#datacenters.renewed();
+  }
+
+  intermediateRequested(outcome: string): void {
+    this.#datacenters.requested(outcome);
   }
 
   /** @param seconds from the request to its response, blocked queries included. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
-import { ProviderError } from "../../src/core/errors.ts";
+import { PrimaryError } from "../../src/core/errors.ts";
 import { NOBODY } from "../../src/core/ports/audit.ts";
 import type { PrimaryDatacenter, PrimaryListing } from "../../src/core/ports/primary.ts";
 import { wireIndex } from "../../src/http/ca-json.ts";
@@ -36,6 +36,7 @@ export interface TestPrimary extends PrimaryDatacenter {
     listing?: (listing: PrimaryListing) => PrimaryListing;
     sign?: PrimaryDatacenter["signIntermediate"];
   };
+  clockOffsetMs: number | null;
   /** Intermediates that it signed. */
   signed: number;
 }
@@ -46,6 +47,8 @@ export function primaryOf({ manager }: Pick<TestCa, "manager">): TestPrimary {
     away: false,
     change: {},
     signed: 0,
+    clockOffsetMs: null,
+    maySign: async () => true,
     async roots() {
       requireReachable(primary);
       const listing = listingOf(manager.require());
@@ -62,7 +65,7 @@ export function primaryOf({ manager }: Pick<TestCa, "manager">): TestPrimary {
 }
 
 function requireReachable({ away }: TestPrimary): void {
-  if (away) throw new ProviderError("provider_unavailable", "No CA server answered");
+  if (away) throw new PrimaryError("unreachable", "No CA server answered");
 }
 
 export interface Pair {

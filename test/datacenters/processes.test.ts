@@ -111,7 +111,7 @@ describe("datacenters as processes", () => {
 
     const ready = (await ask(two, "GET", "/readyz")).text;
     assert.match(ready, /^ok\n/);
-    assert.match(ready, /^primary: dc1, last contact \S+, index \d+$/m);
+    assert.match(ready, /^primary: dc1, last contact \S+, index (\d+), followed index \1$/m);
   });
 
   it("are sets of replicas on a Redis: one of them follows, all sign, and another takes over", {

@@ -118,6 +118,7 @@ describe("deploy/monitoring", () => {
         "meshca_agent_roots_index",
         "meshca_agent_streams",
         "meshca_agent_svid_not_after_timestamp_seconds",
+        "meshca_intermediates_first_not_after_timestamp_seconds",
       ],
     );
   });

@@ -46,7 +46,8 @@ import { DEFAULT_DNS_TEMPLATES } from "../../src/core/x509/service-names.ts";
 import { STATUSES } from "../../src/http/errors.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
-import { createTestCa, DEFAULT_BOOTSTRAP, silentLog } from "../fakes/ca.ts";
+import { pair } from "../datacenters/pair.ts";
+import { DEFAULT_BOOTSTRAP, silentLog } from "../fakes/ca.ts";
 import { accessThat } from "../fixtures/access.ts";
 import { createTestApp } from "../fixtures/app.ts";
 import { ROOT } from "../fixtures/root.ts";
@@ -352,7 +353,10 @@ describe("docs/operations.md", () => {
   });
 
   it("has each metric with its type and its labels, and no other", async () => {
-    const { manager, clock } = await createTestCa();
+    // A secondary datacenter, whose series have labels.
+    const { two, primary } = await pair();
+    primary.clockOffsetMs = 0;
+    const { manager, clock } = two;
     const usage = {
       ...{ cpuUserSeconds: 1, cpuSystemSeconds: 1, startTime: 1, residentBytes: 1 },
       ...{ virtualBytes: 1, openFiles: 1, maxFiles: 1 },
@@ -363,6 +367,8 @@ describe("docs/operations.md", () => {
     metrics.change("RENEWING", "ok");
     metrics.request("/healthz", 200, 1);
     metrics.forwarded("dc2", "answered");
+    metrics.primaryFailed("read", "unreachable");
+    metrics.intermediateRequested("ok");
     const { snapshot, status } = manager;
     const { text } = await metrics.render({
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
@@ -378,11 +384,15 @@ describe("docs/operations.md", () => {
 
   it("has each line of /readyz, and no other", async () => {
     const bootstrap = { ...DEFAULT_BOOTSTRAP, config: { RootAutoRotate: 0.8 } };
-    const { manager, clock } = await createTestCa({ bootstrap });
+    // A primary datacenter that signed an intermediate.
+    const { manager, clock } = (await pair({ one: { bootstrap } })).one;
     const status = {
       ...manager.status,
       ...{ clockAlarm: true, stopped: "a reason", notes: ["a note"] },
-      primary: { datacenter: "dc1", lastContact: null, index: null, fault: null },
+      primary: {
+        ...{ datacenter: "dc1", isAsked: true, lastContact: null, index: null },
+        ...{ followedIndex: null, clockOffsetMs: null, fault: null },
+      },
     };
     const troubled = new Proxy(manager, {
       get(target, name) {

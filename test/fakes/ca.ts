@@ -26,7 +26,10 @@ import { createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "./clock.ts";
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
-export const noMetrics: Metrics = { leafIssued() {}, leafRefused() {}, change() {} };
+export const noMetrics: Metrics = {
+  ...{ leafIssued() {}, leafRefused() {}, change() {} },
+  ...{ primaryFailed() {}, intermediateRenewed() {}, intermediateRequested() {} },
+};
 export const DEFAULT_BOOTSTRAP: BootstrapConfig = {
   clusterId: null,
   trustDomain: null,

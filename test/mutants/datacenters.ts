@@ -33,6 +33,12 @@ export const DATACENTERS: readonly Mutant[] = [
     ],
     ["a CA file or pin in a Worker", "if (value !== null)", "if (false)", "config/datacenters"],
   ),
+  ...guardsOf("src/http/routes/datacenter-status.ts", [
+    "what is known of other datacenters, for operators only",
+    "if (maySeeDetails(call, options)) return;",
+    "return;",
+    "http/datacenter-status",
+  ]),
   ...guardsOf("src/config/named-files.ts", [
     "CA files of other datacenters",
     'add("MESHCA_DATACENTERS", path)',

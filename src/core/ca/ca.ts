@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
+import { ConflictError, faultCodeOf, NotReadyError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { PrimaryDatacenter } from "../ports/primary.ts";
@@ -130,7 +130,7 @@ export class CertificateAuthority {
             follower: new Follower(primary, ports),
             changes: this.#changes,
             maintenance: this.#maintenance,
-            ...{ policy, clock, bootstrap: options.bootstrap },
+            ...{ policy, clock, metrics, bootstrap: options.bootstrap },
           });
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
@@ -283,13 +283,21 @@ export class CertificateAuthority {
    * @returns the certificate, then those between it and the root.
    * @throws {RequestError} @throws {DeniedError}
    */
-  signIntermediate(request: IntermediateRequest): Promise<readonly Certificate[]> {
-    // After a rotation all datacenters ask at the same time.
-    return this.#changes.runInTurn("RENEWING", request.caller, async (change) => {
-      const { planned, path } = await planIntermediate(change.require(), request, change);
-      await change.commit(planned);
-      return path;
-    });
+  async signIntermediate(request: IntermediateRequest): Promise<readonly Certificate[]> {
+    const { metrics } = this.#ports;
+    try {
+      // After a rotation all datacenters ask at the same time.
+      const signed = await this.#changes.runInTurn("RENEWING", request.caller, async (change) => {
+        const { planned, path } = await planIntermediate(change.require(), request, change);
+        await change.commit(planned);
+        return path;
+      });
+      metrics.intermediateRequested("ok");
+      return signed;
+    } catch (error) {
+      metrics.intermediateRequested(faultCodeOf(error));
+      throw error;
+    }
   }
 
   /** The two states between which an operator has to decide, or null. @throws {StoreError} */
@@ -551,8 +559,9 @@ export class CertificateAuthority {
     const { health, current, term, stopped } = this.#replica;
     const { stalenessMs, storeAway, confirmedAt, clockOffsetMs, clockAlarm, live } = health;
     const { notes, unavailable } = this.#maintenance.health(current?.provider);
+    const leads = this.#leadership.lease !== null;
     return {
-      role: this.#leadership.lease === null ? "follower" : "leader",
+      role: leads ? "leader" : "follower",
       term,
       index: current?.state.index ?? 0,
       stalenessMs,
@@ -565,7 +574,7 @@ export class CertificateAuthority {
       live,
       notes,
       providerUnavailable: unavailable,
-      primary: this.#secondary?.status ?? null,
+      primary: this.#secondary?.statusOf(current?.state ?? null, leads) ?? null,
     };
   }
 

@@ -17,7 +17,7 @@ export interface ServerCertificate {
 
 /** Something that expires. */
 export interface Expiring {
-  readonly what: "root" | "issuer" | "server certificate";
+  readonly what: "root" | "issuer" | "intermediate" | "server certificate";
   /** The SHA-1 ID of a CA certificate, or the fingerprint of the server certificate. */
   readonly id: string;
   readonly notBefore: Date;
@@ -38,7 +38,7 @@ const WARNING_DAYS = [30, 7, 1] as const;
 
 /**
  * The active root, the issuer of leaves, which may be the same certificate, and the server's, as
- * far as there are any.
+ * far as there are any. The issuer of a secondary datacenter is its intermediate.
  */
 export function expiringOf(
   snapshot: Snapshot | null,
@@ -49,8 +49,8 @@ export function expiringOf(
     const { id, certificate } = snapshot.active;
     expiring.push({ what: "root", id, ...validityOf(certificate) });
     const issuer = snapshot.provider?.issuer;
-    if (issuer !== undefined)
-      expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
+    const what = snapshot.state.primary === null ? "issuer" : "intermediate";
+    if (issuer !== undefined) expiring.push({ what, id: issuer.id, ...validityOf(issuer) });
   }
   if (server !== null && server.fallback === null)
     expiring.push({ what: "server certificate", id: server.fingerprint, ...validityOf(server) });
@@ -75,6 +75,43 @@ export function warningDays(
   if (left <= 0) return 0;
   if (left > (notAfter.getTime() - notBefore.getTime()) / 2) return null;
   return WARNING_DAYS.findLast((days) => left <= days * DAY_MS) ?? null;
+}
+
+/**
+ * How far behind the renewal of an intermediate is. `overdue`: attempts have failed for longer than
+ * between two of them. `urgent`: leaves become shorter, or will before long.
+ */
+export type Delay = "overdue" | "urgent";
+
+/**
+ * The share of its life below which an intermediate counts as overdue. It is renewed at a half. The
+ * twentieth between is 9 minutes of the shortest one (IntermediateCertTTL is at least 3 h), twice the
+ * longest pause between two attempts (256 s, maintenance.ts), and 18 days of the default year: a
+ * primary datacenter that is away for a moment causes no alarm.
+ */
+const OVERDUE_SHARE = 0.45;
+/**
+ * A quarter: what was half of its life for a repair is half over, and 91 days of the default year are
+ * left.
+ */
+const URGENT_SHARE = 0.25;
+
+/**
+ * How far behind the renewal of a secondary datacenter's intermediate is. Below the life of a leaf it
+ * is urgent in any case, since no leaf outlives its issuer; but not before it is overdue: the primary
+ * may issue intermediates that live shorter than leaves here are configured to.
+ * @param leafTtlMs LeafCertTTL, in milliseconds.
+ * @returns null if it is not overdue; `urgent` also of one that has expired.
+ */
+export function renewalDelay(
+  { notBefore, notAfter }: Pick<Expiring, "notBefore" | "notAfter">,
+  leafTtlMs: number,
+  now: Date,
+): Delay | null {
+  const left = notAfter.getTime() - now.getTime();
+  const share = left / (notAfter.getTime() - notBefore.getTime());
+  if (share >= OVERDUE_SHARE) return null;
+  return share < URGENT_SHARE || left < leafTtlMs ? "urgent" : "overdue";
 }
 
 /** Warns once for each certificate and threshold. */

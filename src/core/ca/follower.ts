@@ -4,9 +4,11 @@
  * that a change is known within seconds either way.
  * @module
  */
-import { reasonOf } from "../errors.ts";
+import { faultCodeOf, reasonOf } from "../errors.ts";
 import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import type { CaState } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
+import { differs } from "./followed-roots.ts";
 import { RetriedStep } from "./maintenance.ts";
 
 /** How old the last answer may be before the primary is asked without a wait, in milliseconds. */
@@ -17,25 +19,41 @@ const RETRY_MS = 5000;
 /** The primary datacenter, for an operator. */
 export interface PrimaryStatus {
   readonly datacenter: string;
-  /** When it answered last; null: it did not since this replica started. */
+  /** Whether this replica asks it, as the leader does. */
+  readonly isAsked: boolean;
+  /** When it answered this replica last; null: it did not since the start. */
   readonly lastContact: Date | null;
-  /** The index of its roots that was read last, or null. */
+  /** The index of its roots that this replica read last, or null. */
   readonly index: number | null;
-  /** Why its roots are not read or not followed, and since when; null: they are. */
-  readonly fault: { readonly reason: string; readonly since: Date } | null;
+  /** The index of its roots that this datacenter has; null before it has any. */
+  readonly followedIndex: number | null;
+  /** How far its clock is ahead of this replica's, in milliseconds; null before its first answer. */
+  readonly clockOffsetMs: number | null;
+  /** Why its roots are not read or not followed; null: they are, or this replica does not ask. */
+  readonly fault: PrimaryFollowFault | null;
 }
+
+interface PrimaryFollowFault {
+  readonly step: "read" | "follow";
+  /** As `faultCodeOf` has it. */
+  readonly code: string;
+  readonly reason: string;
+  readonly since: Date;
+}
+
+type FollowerPorts = Pick<CaPorts, "clock" | "log" | "random" | "metrics">;
 
 export class Follower {
   readonly primary: PrimaryDatacenter;
   /** The step by which this datacenter follows. */
   readonly step: RetriedStep;
-  readonly #ports: Pick<CaPorts, "clock" | "log" | "random">;
+  readonly #ports: FollowerPorts;
   /** The attempts to read the roots. */
   readonly #reading: RetriedStep;
   #listing: PrimaryListing | null = null;
   #readAt: Date | null = null;
 
-  constructor(primary: PrimaryDatacenter, ports: Pick<CaPorts, "clock" | "log" | "random">) {
+  constructor(primary: PrimaryDatacenter, ports: FollowerPorts) {
     this.primary = primary;
     this.#ports = ports;
     this.step = new RetriedStep(ports.clock, ports.random);
@@ -48,12 +66,30 @@ export class Follower {
     return this.#listing;
   }
 
-  get status(): PrimaryStatus {
+  /** Why the roots are not read or not followed; null: they are. */
+  get fault(): PrimaryFollowFault | null {
+    const { fault } = this.#reading;
+    if (fault !== null) return { step: "read", ...fault };
+    return this.step.fault === null ? null : { step: "follow", ...this.step.fault };
+  }
+
+  /**
+   * @param state the one in use, or null.
+   * @param isAsked whether this replica leads: faults of one that led before are over.
+   */
+  statusOf(state: CaState | null, isAsked: boolean): PrimaryStatus {
+    const listing = this.#listing;
+    const committed = state?.primary?.index ?? null;
+    // The index also grows with the primary's configuration, which is not followed.
+    const isSame = state !== null && listing !== null && !differs(state, listing);
     return {
       datacenter: this.primary.name,
+      isAsked,
       lastContact: this.#readAt,
-      index: this.#listing?.index ?? null,
-      fault: this.#reading.fault ?? this.step.fault,
+      index: listing?.index ?? null,
+      followedIndex: isSame ? listing.index : committed,
+      clockOffsetMs: this.primary.clockOffsetMs,
+      fault: isAsked ? this.fault : null,
     };
   }
 
@@ -106,6 +142,7 @@ export class Follower {
         this.#reading.fault = null;
         return;
       }
+      this.#ports.metrics.primaryFailed("read", faultCodeOf(error));
       const reason = reasonOf(error);
       if (reason !== known)
         log.warn(

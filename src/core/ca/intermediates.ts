@@ -93,6 +93,19 @@ export async function planIntermediate(
   return { planned: { kind: "intermediate", snapshot: withState(snapshot, next) }, path };
 }
 
+/** The recorded intermediates of other datacenters that are not expired. */
+export interface UnexpiredIntermediates {
+  readonly count: number;
+  /** When the first of them expires; null if there is none. */
+  readonly firstNotAfter: Date | null;
+}
+
+/** @param state null: there is none yet. */
+export function unexpiredIntermediates(state: CaState | null, now: Date): UnexpiredIntermediates {
+  const alive = (state?.intermediates ?? []).filter(({ notAfter }) => notAfter > now);
+  return { count: alive.length, firstNotAfter: alive.length === 0 ? null : soonest(alive) };
+}
+
 /** The octets of a SHA-256, in colon hex. */
 const SHA_256_LENGTH = 32 * 3 - 1;
 

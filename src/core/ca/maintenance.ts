@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ConfigError, ConflictError, reasonOf } from "../errors.ts";
+import { ConfigError, ConflictError, faultCodeOf, reasonOf } from "../errors.ts";
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Provider, ProviderHealth } from "../ports/provider.ts";
 import type { CaPorts } from "./ca-ports.ts";
@@ -15,6 +15,8 @@ const CLOSE_MS = 2000;
 
 interface Fault {
   readonly reason: string;
+  /** As `faultCodeOf` has it. */
+  readonly code: string;
   readonly since: Date;
 }
 
@@ -69,7 +71,8 @@ export class RetriedStep {
       const share = 1 - (this.#random?.fraction() ?? 0) / 2;
       const pauseMs = Math.min(1000 * 2 ** this.#failures, this.#longestMs);
       [this.#failedAt, this.#waitMs] = [now.getTime(), pauseMs * share];
-      this.fault = { reason: reasonOf(error), since: this.fault?.since ?? now };
+      const since = this.fault?.since ?? now;
+      this.fault = { reason: reasonOf(error), code: faultCodeOf(error), since };
       throw error;
     }
   }
@@ -149,7 +152,11 @@ export class Maintenance {
   setRefusedRoot(error: unknown): void {
     if (error === null) this.#refusedRoot = null;
     else if (error instanceof ConfigError || error instanceof ConflictError)
-      this.#refusedRoot ??= { reason: error.message, since: this.#ports.clock.now() };
+      this.#refusedRoot ??= {
+        reason: error.message,
+        code: error.code,
+        since: this.#ports.clock.now(),
+      };
     else throw error;
   }
 

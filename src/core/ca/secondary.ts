@@ -4,11 +4,13 @@
  * @module
  */
 import type { DeletionTime } from "../deletion-time.ts";
-import { ProviderError } from "../errors.ts";
+import { faultCodeOf, ProviderError } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
+import type { Metrics } from "../ports/metrics.ts";
 import type { CaState } from "../state.ts";
-import type { Change, ChangeRunner } from "./change.ts";
+import type { Change, ChangeRunner, PlannedChange } from "./change.ts";
+import { issuerChainOf } from "./cross-chain.ts";
 import type { Followed } from "./follow-checks.ts";
 import type { Follower, PrimaryStatus } from "./follower.ts";
 import type { Maintenance } from "./maintenance.ts";
@@ -30,6 +32,7 @@ interface SecondaryOptions {
   readonly maintenance: Maintenance;
   readonly policy: Policy;
   readonly clock: Clock;
+  readonly metrics: Metrics;
   readonly bootstrap: BootstrapConfig;
 }
 
@@ -40,8 +43,9 @@ export class Secondary {
     this.#options = options;
   }
 
-  get status(): PrimaryStatus {
-    return this.#options.follower.status;
+  /** @param state the one in use, or null. @param leads whether this replica does. */
+  statusOf(state: CaState | null, leads: boolean): PrimaryStatus {
+    return this.#options.follower.statusOf(state, leads);
   }
 
   /** Waits until the primary's roots may have changed. @returns whether they have; null: not known. */
@@ -55,7 +59,7 @@ export class Secondary {
       const followed = await this.#read();
       const planned = await planFollowerConfiguration(change.require(), request, followed, change);
       if (planned === null) change.recordUnchanged("configure");
-      else await change.commit(planned);
+      else await this.#commit(change, planned);
       return planned !== null;
     });
   }
@@ -91,7 +95,12 @@ export class Secondary {
     if (listing === null) return { step: due, handled: false };
     const work = this.#workOf(due, { primary, listing });
     if (work === null) return { step: due, handled: false };
-    const isDone = await this.#options.maintenance.attempt(follower.step, work.failure, work.run);
+    const isDone = await this.#options.maintenance.attempt(follower.step, work.failure, () =>
+      work.run().catch((error: unknown) => {
+        this.#options.metrics.primaryFailed("follow", faultCodeOf(error));
+        throw error;
+      }),
+    );
     const until = new Date(clock.now().getTime() + policy.leaderRetryMs);
     return { step: isDone ? due : { kind: "wait", until }, handled: true };
   }
@@ -130,8 +139,17 @@ export class Secondary {
   #apply(plan: (change: Change) => ReturnType<typeof planFollow>): Promise<void> {
     return this.#options.changes.run("RENEWING", NOBODY, async (change) => {
       const planned = await plan(change);
-      if (planned !== null) await change.commit(planned);
+      if (planned !== null) await this.#commit(change, planned);
     });
+  }
+
+  /** Commits a change of the state that there is, and counts a new intermediate. */
+  async #commit(change: Change, planned: PlannedChange): Promise<Snapshot> {
+    const issuerOf = ({ active }: Snapshot) => issuerChainOf(active)[0]?.id;
+    const before = issuerOf(change.require());
+    const snapshot = await change.commit(planned);
+    if (issuerOf(snapshot) !== before) this.#options.metrics.intermediateRenewed();
+    return snapshot;
   }
 
   /** Takes over the primary's roots for the first time, unless another replica did. */
@@ -146,16 +164,16 @@ export class Secondary {
   async #renew(change: Change): Promise<Snapshot> {
     const snapshot = change.require();
     const planned = await planFollow(snapshot, await this.#read(), change, true);
-    return planned === null ? snapshot : change.commit(planned);
+    return planned === null ? snapshot : this.#commit(change, planned);
   }
 
   /** The primary's roots as they are now, or were read last. @throws {ProviderError} without any */
   async #read(): Promise<Followed> {
     const { follower } = this.#options;
     await follower.look(true);
-    const { primary, listing, status } = follower;
+    const { primary, listing, fault } = follower;
     if (listing !== null) return { primary, listing };
-    const reason = status.fault === null ? "" : `: ${status.fault.reason}`;
+    const reason = fault === null ? "" : `: ${fault.reason}`;
     throw new ProviderError(
       "provider_unavailable",
       `Cannot change the CA: the roots of the primary datacenter ${primary.name} could not be read${reason}`,

@@ -30,15 +30,25 @@ export interface PrimaryDatacenter {
   /** Its name in this deployment's configuration. */
   readonly name: string;
   /**
+   * How far its clock is ahead of this one, in milliseconds, exact to about a second; null before its
+   * first answer.
+   */
+  readonly clockOffsetMs: number | null;
+  /**
    * The published roots.
    * @param after waits until the index is another one, about a minute at most; null: no wait.
-   * @throws {ClientError} if no server answers, or with something that is not a listing
+   * @throws {PrimaryError} if no server answers, or with something that is not a listing
    */
   roots(after: number | null, signal?: AbortSignal): Promise<PrimaryListing>;
   /**
    * Has an intermediate signed.
    * @param csr PEM. @returns the certificate of the request first, unchecked.
-   * @throws {ClientError}
+   * @throws {PrimaryError}
    */
   signIntermediate(csr: string): Promise<readonly Certificate[]>;
+  /**
+   * Whether the replication token is allowed to have an intermediate signed; nothing is signed.
+   * @throws {PrimaryError} if no server answers
+   */
+  maySign(): Promise<boolean>;
 }

@@ -17,7 +17,7 @@ import { consulRoute, type Route } from "../route.ts";
 const MAX_QUESTIONS = 64;
 /** Resources whose rules have names, and those whose rules have none. */
 const NAMED: readonly string[] = ["service", "node", "agent"] satisfies Resource[];
-const WHOLE: readonly string[] = ["acl", "operator", "mesh"] satisfies Resource[];
+const WHOLE: readonly string[] = ["acl", "operator", "mesh", "intermediate"] satisfies Resource[];
 const LEVELS: readonly string[] = ["read", "write"] satisfies AccessLevel[];
 
 const Question = {

@@ -38,6 +38,11 @@ export interface Diagnosis {
   readonly store: Found<StoreFacts>;
   readonly state: { readonly index: number; readonly rootId: string } | null;
   readonly lastBackup: Found<LastBackup | null>;
+  /**
+   * Whether the primary datacenter signs an intermediate for the replication token; null in a primary
+   * one.
+   */
+  readonly replication: Found<{ readonly isAllowed: boolean } | null>;
   /** Null of a provider without external resources. */
   readonly provider: Found<Examination | null>;
   readonly access: AccessFacts;
@@ -55,6 +60,7 @@ export function diagnosisRoutes(diagnose: () => Promise<Diagnosis>): Route[] {
 
 function diagnosisJson(found: Diagnosis): Json {
   const { version, now, isLoopback, store, state, lastBackup, provider, access, files } = found;
+  const { replication } = found;
   return {
     Version: version,
     Time: now.toISOString(),
@@ -65,6 +71,9 @@ function diagnosisJson(found: Diagnosis): Json {
       backup === null
         ? null
         : { Time: backup.at.toISOString(), Index: backup.index, ActiveRootID: backup.rootId },
+    ),
+    Replication: foundJson(replication, (token) =>
+      token === null ? null : { Allowed: token.isAllowed },
     ),
     Provider: foundJson(provider, (examined) =>
       examined === null ? null : providerJson(examined),

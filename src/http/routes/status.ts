@@ -85,9 +85,9 @@ function metrics(render: NonNullable<MetricsOptions["render"]>): Endpoint {
  * Names of roots, addresses of replicas and notes of the provider are for operators: with access
  * control, for callers with operator:read and for those on this machine.
  */
-function maySeeDetails(
+export function maySeeDetails(
   { request, environment, authorized }: Call,
-  { control, server }: StatusRouteOptions,
+  { control, server }: Pick<StatusRouteOptions, "control" | "server">,
 ): boolean {
   return (
     control === null ||

@@ -49,7 +49,7 @@ describe("RetriedStep", () => {
       step.run(() => Promise.reject(new TypeError("secret"))),
       /secret/,
     );
-    assert.deepEqual(step.fault, { reason: "TypeError", since });
+    assert.deepEqual(step.fault, { reason: "TypeError", code: "internal", since });
     await step.run(async () => undefined);
     assert.equal(step.fault, null);
   });
