@@ -49,6 +49,7 @@ const BODIES: Readonly<Record<string, unknown>> = {
     ...{ Version: EVIL, Time: "2020-01-01T00:00:00Z", Loopback: true, State: null },
     Store: { Value: null, Error: EVIL },
     LastBackup: { Value: null, Error: EVIL },
+    Replication: { Value: null, Error: EVIL },
     Provider: { Value: null, Error: EVIL },
     ACL: {
       Mode: EVIL,
@@ -58,6 +59,15 @@ const BODIES: Readonly<Record<string, unknown>> = {
       },
     },
     Files: [{ Path: EVIL, Setting: EVIL, Kind: "secret", Mode: "0777", FreeBytes: null }],
+  },
+  "GET /v1/status/datacenter": {
+    ...{ Datacenter: EVIL, Others: [EVIL], Intermediate: null },
+    Primary: {
+      ...{ Datacenter: EVIL, Asked: true, LastContact: null, Index: 2, FollowedIndex: 1 },
+      ClockOffsetMs: 60_001,
+      Fault: { Step: EVIL, Code: EVIL, Reason: EVIL, Since: "2020-01-01T00:00:00Z" },
+    },
+    Intermediates: { Unexpired: 1, FirstNotAfter: "2999-01-01T00:00:00Z" },
   },
   "GET /readyz": `Cannot sign: ${EVIL.replaceAll(/[\r\n]/g, "")}\nalarm: ${EVIL}\nroot_expires: never\n`,
   "GET /v1/connect/ca/roots": { ActiveRootID: EVIL, TrustDomain: EVIL, Roots: [ROOT] },

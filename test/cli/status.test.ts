@@ -96,6 +96,7 @@ describe("problemsOf()", () => {
     ...{ server: "http://a", ready: true, reason: null, trustDomain: "a.consul" },
     roots: [{ id: "aa", state: "active", notBefore: at(-1000), notAfter: at(1000), key: "ec 256" }],
     ...{ leader: "10.0.0.1:8500", replicas: ["10.0.0.1:8500"], provider: null },
+    datacenter: null,
     details: { store: ["ok"], changes: ["possible"], audit: ["ok"] },
   };
   const every = () => true;

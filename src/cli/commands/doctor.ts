@@ -10,6 +10,7 @@ import { accessChecks } from "../doctor/access-checks.ts";
 import { agentChecks, agentTarget } from "../doctor/agent-checks.ts";
 import { caChecks } from "../doctor/ca-checks.ts";
 import { contactChecks } from "../doctor/contact-checks.ts";
+import { datacenterChecks } from "../doctor/datacenter-checks.ts";
 import { clientFiles, serverFiles } from "../doctor/file-checks.ts";
 import { lookAt } from "../doctor/look.ts";
 import { providerChecks } from "../doctor/provider-checks.ts";
@@ -54,6 +55,7 @@ async function diagnose({ flags, environment, terminal }: Call): Promise<Report>
   const made = [
     ...contactChecks(facts),
     ...caChecks(facts),
+    ...datacenterChecks(facts),
     ...storeChecks(facts),
     ...providerChecks(facts),
     ...accessChecks(facts),

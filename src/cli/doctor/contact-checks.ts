@@ -22,9 +22,9 @@ import {
 } from "./types.ts";
 
 /** A difference of clocks that NTP does not leave. */
-const SKEW_MS = 10_000;
+export const SKEW_MS = 10_000;
 /** A leaf is valid from a minute before it was signed (LEAF_BACKDATE_MS of core/x509/leaf.ts). */
-const BACKDATE_MS = 60_000;
+export const BACKDATE_MS = 60_000;
 
 export function contactChecks(facts: Facts): Result[] {
   return [

@@ -14,6 +14,7 @@ import type { StatusFacts } from "../commands/status/types.ts";
 import type { ServerOptions } from "../connection/address.ts";
 import { Connection } from "../connection/connection.ts";
 import { type Peer, peerOf } from "../connection/exchange.ts";
+import { type DatacenterStatus, fetchDatacenterStatus } from "../datacenter-status.ts";
 import { describeFailure, EXIT, Failure } from "../output.ts";
 import { Diagnosis, KekUse } from "./schema.ts";
 import type { Looked } from "./types.ts";
@@ -41,6 +42,7 @@ export interface Facts {
   readonly config: Looked<CaConfig>;
   readonly keks: Looked<KekUse>;
   readonly diagnosis: Looked<Diagnosis>;
+  readonly datacenter: Looked<DatacenterStatus>;
 }
 
 /** @param warn writes a line to stderr */
@@ -62,17 +64,20 @@ export async function lookAt(
   const get = { method: "GET" } as const;
   const json = <T extends v.GenericSchema>(schema: T, path: string) =>
     looked(() => connection.json(schema, { ...get, path }));
-  const [readiness, roots, leader, replicas, config, keks, diagnosis] = await Promise.all([
-    looked(() => readReadiness(connection)),
-    looked(() => fetchRoots(connection)),
-    json(v.string(), "/v1/status/leader"),
-    json(v.array(v.string()), "/v1/status/peers"),
-    looked(() => fetchConfig(connection)),
-    json(KekUse, "/v1/connect/ca/rewrap"),
-    json(Diagnosis, "/v1/status/diagnosis"),
-  ]);
+  const [readiness, roots, leader, replicas, config, keks, diagnosis, datacenter] =
+    await Promise.all([
+      looked(() => readReadiness(connection)),
+      looked(() => fetchRoots(connection)),
+      json(v.string(), "/v1/status/leader"),
+      json(v.array(v.string()), "/v1/status/peers"),
+      looked(() => fetchConfig(connection)),
+      json(KekUse, "/v1/connect/ca/rewrap"),
+      json(Diagnosis, "/v1/status/diagnosis"),
+      looked(() => fetchDatacenterStatus(connection)),
+    ]);
   return {
     ...{ ...base, tokenRefusal, readiness, roots, leader, replicas, config, keks, diagnosis },
+    datacenter,
   };
 }
 
@@ -155,7 +160,7 @@ function nothing(error: string): Omit<Facts, "options" | "now" | "contact" | "pe
   return {
     tokenRefusal: null,
     ...{ readiness: none, roots: none, leader: none, replicas: none },
-    ...{ config: none, keks: none, diagnosis: none },
+    ...{ config: none, keks: none, diagnosis: none, datacenter: none },
   };
 }
 

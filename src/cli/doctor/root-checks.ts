@@ -60,9 +60,11 @@ export function rootExpiry(facts: Facts): Result {
 
 export function issuerExpiry(facts: Facts): Result {
   const id = "issuer.expiry";
+  const { datacenter, now } = facts;
+  if ("value" in datacenter && datacenter.value.Primary !== null)
+    return skipped(id, "it is an intermediate of the primary datacenter (intermediate.renewal)");
   const active = activeOf(facts);
   if (typeof active === "string") return unchecked(id, active);
-  const { now } = facts;
   const { root, chain } = active;
   const [anchor] = chainOf({ ...root, IntermediateCerts: [root.RootCert] }) ?? [];
   if (anchor === undefined) return unchecked(id, "the active root cannot be read");

@@ -65,6 +65,10 @@ export const Diagnosis = v.object({
   Store: lookedAt(Store),
   State: v.nullable(v.object({ Index: v.number(), ActiveRootID: v.string() })),
   LastBackup: lookedAt(v.object({ Time: instant, Index: v.number(), ActiveRootID: v.string() })),
+  Replication: v.optional(lookedAt(v.object({ Allowed: v.boolean() })), {
+    Value: null,
+    Error: "the server is of an earlier version",
+  }),
   Provider: lookedAt(Provider),
   ACL: v.object({
     Mode: v.string(),

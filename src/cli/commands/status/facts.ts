@@ -1,16 +1,19 @@
 /**
- * The state of a server and its CA, from the routes that it has for that: /readyz, /v1/status, the
- * roots and the configuration.
+ * The state of a server, its CA and its datacenter, from the routes that it has for that: /readyz,
+ * /v1/status, the roots and the configuration.
  * @module
  */
 import * as v from "valibot";
 import type { Connection } from "../../connection/connection.ts";
 import { HttpFailure } from "../../connection/failures.ts";
+import { type DatacenterStatus, fetchDatacenterStatus } from "../../datacenter-status.ts";
 import { Failure } from "../../output.ts";
 import { fetchConfig } from "../connect/ca-config.ts";
 import { fetchRoots, rootState } from "../connect/roots.ts";
 import { problemsOf } from "./problems.ts";
-import type { RootFacts, Status, StatusFacts } from "./types.ts";
+import type { DatacenterFacts, RootFacts, Status, StatusFacts } from "./types.ts";
+
+type PrimaryFault = NonNullable<NonNullable<DatacenterStatus["Primary"]>["Fault"]>;
 
 /** @param has whether this program has a command, `conflict show` @throws {Failure} */
 export async function readStatus(
@@ -24,13 +27,14 @@ export async function readStatus(
 
 async function readFacts(connection: Connection, now: Date): Promise<StatusFacts> {
   const ready = await readReadiness(connection);
-  const [listing, leader, replicas, config] = await Promise.all([
+  const [listing, leader, replicas, config, datacenter] = await Promise.all([
     unlessRefused(fetchRoots(connection)),
     unlessRefused(connection.json(v.string(), { method: "GET", path: "/v1/status/leader" })),
     unlessRefused(
       connection.json(v.array(v.string()), { method: "GET", path: "/v1/status/peers" }),
     ),
     unlessRefused(fetchConfig(connection)),
+    unlessRefused(fetchDatacenterStatus(connection)),
   ]);
   const { LeafCertTTL } = (config?.Config ?? {}) as { readonly LeafCertTTL?: unknown };
   return {
@@ -55,8 +59,45 @@ async function readFacts(connection: Connection, now: Date): Promise<StatusFacts
             name: String(config.Provider),
             leafCertTtl: typeof LeafCertTTL === "string" ? LeafCertTTL : null,
           },
+    datacenter: datacenter === null ? null : datacenterFacts(datacenter),
   };
 }
+
+function datacenterFacts(status: DatacenterStatus): DatacenterFacts {
+  const { Datacenter, Primary: primary, Intermediate: issuer, Intermediates } = status;
+  return {
+    name: Datacenter,
+    primary:
+      primary === null
+        ? null
+        : {
+            datacenter: primary.Datacenter,
+            asked: primary.Asked,
+            lastContact: primary.LastContact,
+            index: primary.Index,
+            followedIndex: primary.FollowedIndex,
+            lag:
+              primary.Index === null || primary.FollowedIndex === null
+                ? null
+                : primary.Index - primary.FollowedIndex,
+            fault: primary.Fault === null ? null : faultFacts(primary.Fault),
+          },
+    intermediate:
+      issuer === null
+        ? null
+        : { notBefore: issuer.NotBefore, notAfter: issuer.NotAfter, delay: issuer.Delay },
+    intermediates: {
+      unexpired: Intermediates.Unexpired,
+      firstNotAfter: Intermediates.FirstNotAfter,
+    },
+  };
+}
+
+const faultFacts = ({ Code, Reason, Since }: PrimaryFault) => ({
+  code: Code,
+  reason: Reason,
+  since: Since,
+});
 
 /** The active root first, then the others, the newest first. */
 function byUse(a: RootFacts, b: RootFacts): number {

@@ -70,7 +70,7 @@ function addDetails(
     if (/; not followed since /.test(text))
       add("warning", `The primary datacenter ${text}`, DOCTOR);
   for (const text of all("remedy"))
-    add("warning", sentence(text), /\bmeshca (recover|rotate)\b/.exec(text)?.[1] ?? null);
+    add("warning", sentence(text), /\bmeshca (recover|rotate|doctor)\b/.exec(text)?.[1] ?? null);
 }
 
 /** The command for a reason of the server's, without the name of the program. */

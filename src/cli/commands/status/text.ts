@@ -2,9 +2,9 @@
  * The state of a server as one screen.
  * @module
  */
-import { lifeText, table, withoutBreaks } from "../../table.ts";
+import { lifeText, spanText, table, withoutBreaks } from "../../table.ts";
 import type { Style, Terminal } from "../../terminal.ts";
-import type { Status } from "./types.ts";
+import type { DatacenterFacts, Status } from "./types.ts";
 
 /** The lines of /readyz with a time until which something is valid. */
 const EXPIRIES = [
@@ -43,11 +43,13 @@ function facts(status: Status, now: Date, terminal: Terminal): string {
     ["this replica", details === null ? HIDDEN : `${detail("role")}, index ${detail("index")}`],
     ["store", detail("store")],
     ["changes", detail("changes")],
-    ...(details?.primary === undefined ? [] : [["follows", detail("primary")] as [string, string]]),
+    ...datacenterRows(status, now),
     ...EXPIRIES.flatMap(([name, what]): [string, string][] => {
       const time = details?.[name]?.[0];
       if (time === undefined || Number.isNaN(Date.parse(time))) return [];
-      return [[what, `${lifeText(new Date(time), now)} (${time.slice(0, 10)})`]];
+      const isIntermediate = name === "issuer_expires" && status.datacenter?.intermediate != null;
+      const life = `${lifeText(new Date(time), now)} (${time.slice(0, 10)})`;
+      return [[isIntermediate ? "intermediate" : what, life]];
     }),
   ];
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
@@ -56,6 +58,37 @@ function facts(status: Status, now: Date, terminal: Terminal): string {
       ([name, value]) => `${terminal.style("bold", name.padEnd(width))}${withoutBreaks(value)}\n`,
     )
     .join("");
+}
+
+/** What a secondary datacenter follows; of a primary one what it signed for others. */
+function datacenterRows({ datacenter, details }: Status, now: Date): [string, string][] {
+  if (datacenter === null)
+    return details?.primary === undefined ? [] : [["follows", details.primary.join("; ")]];
+  const { primary, intermediates } = datacenter;
+  const rows: [string, string][] = [];
+  if (primary !== null) rows.push(["follows", primaryText(primary, now)]);
+  if (intermediates.firstNotAfter !== null)
+    rows.push([
+      "signed for others",
+      `${intermediates.unexpired} ${intermediates.unexpired === 1 ? "intermediate" : "intermediates"}, the first: ${lifeText(new Date(intermediates.firstNotAfter), now)}`,
+    ]);
+  return rows;
+}
+
+function primaryText(primary: NonNullable<DatacenterFacts["primary"]>, now: Date): string {
+  const { datacenter, asked, lastContact, index, followedIndex, lag, fault } = primary;
+  const ago =
+    lastContact === null
+      ? "no contact yet"
+      : `last contact ${spanText(Math.max(0, now.getTime() - Date.parse(lastContact)))} ago`;
+  return [
+    datacenter,
+    asked ? ago : "asked by the leader",
+    ...(asked && index !== null ? [`index ${index}`] : []),
+    ...(asked && lag !== null ? [`lag ${lag}`] : []),
+    ...(!asked && followedIndex !== null ? [`followed index ${followedIndex}`] : []),
+    ...(fault === null ? [] : [`not followed since ${fault.since} (${fault.code})`]),
+  ].join(", ");
 }
 
 function stateText({ ready, problems }: Status, terminal: Terminal): string {

@@ -21,6 +21,38 @@ export interface RootFacts {
   readonly key: string;
 }
 
+/** What a replica knows of other datacenters. */
+export interface DatacenterFacts {
+  readonly name: string;
+  /** What this datacenter follows; null in a primary one. */
+  readonly primary: {
+    readonly datacenter: string;
+    /** Whether this replica asks it, as the leader does; else some of the rest is null. */
+    readonly asked: boolean;
+    readonly lastContact: string | null;
+    /** Of the roots of the primary datacenter, as they were read last. */
+    readonly index: number | null;
+    /** Of those that this datacenter has. */
+    readonly followedIndex: number | null;
+    /** The difference. */
+    readonly lag: number | null;
+    readonly fault: {
+      readonly code: string;
+      readonly reason: string;
+      readonly since: string;
+    } | null;
+  } | null;
+  /** The intermediate that the primary datacenter signed; null in a primary one. */
+  readonly intermediate: {
+    readonly notBefore: string;
+    readonly notAfter: string;
+    /** Null unless it should have been renewed. */
+    readonly delay: "overdue" | "urgent" | null;
+  } | null;
+  /** The intermediates that were signed here for other datacenters. */
+  readonly intermediates: { readonly unexpired: number; readonly firstNotAfter: string | null };
+}
+
 export interface StatusFacts {
   readonly server: string;
   /** Whether leaves can be signed now. */
@@ -36,6 +68,8 @@ export interface StatusFacts {
   readonly replicas: readonly string[];
   /** Null: the token lacks operator:read. */
   readonly provider: { readonly name: string; readonly leafCertTtl: string | null } | null;
+  /** Null: the caller may not see it, or the server is of an earlier version. */
+  readonly datacenter: DatacenterFacts | null;
   /** Lines of /readyz, by their name; null: the caller may not see them. */
   readonly details: Readonly<Record<string, readonly string[]>> | null;
 }
