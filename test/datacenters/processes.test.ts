@@ -120,7 +120,8 @@ describe("datacenters as processes", () => {
   }, async () => {
     const redis = await startRedis();
     const store = {
-      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      // One for all: each datacenter has its own without it.
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}?prefix=shared`,
       MESHCA_KEK: makeKek(),
     };
     try {
