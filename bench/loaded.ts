@@ -29,7 +29,7 @@ export interface Loaded {
 
 /** @param bodies a file with what is sent, in turn. */
 export function loaded(
-  server: BenchServer,
+  server: Pick<BenchServer, "port" | "cpuSeconds" | "connections">,
   bodies: string,
   load: { readonly connections: number; readonly seconds: number },
 ): Loaded {

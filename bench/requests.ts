@@ -36,18 +36,32 @@ export interface BenchRequest {
 }
 
 /** Makes requests for 64 services. */
-export function makeRequests(trustDomain = `${CLUSTER}.consul`): Promise<BenchRequest[]> {
+export function makeRequests(
+  trustDomain = `${CLUSTER}.consul`,
+  datacenter = "dc1",
+): Promise<BenchRequest[]> {
   return Promise.all(
     Array.from({ length: 64 }, (_, i) =>
-      makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`),
+      makeRequest(`spiffe://${trustDomain}/ns/default/dc/${datacenter}/svc/bench-${i}`),
     ),
   );
 }
 
-/** Writes the file that the load generator reads. @returns its path */
-export function writeBodies(folder: string, requests: readonly BenchRequest[]): string {
+/**
+ * Writes the file that the load generator reads.
+ * @param token sent with each. @default none
+ * @returns its path
+ */
+export function writeBodies(
+  folder: string,
+  requests: readonly BenchRequest[],
+  token: string | null = null,
+): string {
   const file = join(folder, "bodies.json");
-  writeFileSync(file, JSON.stringify(requests.map(({ pem }) => pem)));
+  writeFileSync(
+    file,
+    JSON.stringify(requests.map(({ pem }) => (token === null ? pem : { pem, token }))),
+  );
   return file;
 }
 

@@ -18,6 +18,8 @@ export interface BenchServer {
   cpuSeconds(): number;
   /** How many connections each process has that serves. */
   connections(): number[];
+  /** Waits for a match in the log after the last one. */
+  log(pattern: RegExp): Promise<RegExpExecArray>;
   stop(): Promise<void>;
 }
 
@@ -28,38 +30,43 @@ export interface ServerOptions {
   readonly provider?: string;
   /** Processes behind the port. @default one, which serves itself */
   readonly workers?: number | undefined;
+  /** The runtime with its flags. @default the present one */
+  readonly runtime?: readonly string[];
 }
 
 /** Starts a server with a data folder and a CA configuration. */
 export async function startServer(
   folder: string,
   caConfig: object,
-  { environment = {}, provider = "consul", workers }: ServerOptions = {},
+  {
+    environment = {},
+    provider = "consul",
+    workers,
+    runtime = [process.execPath],
+  }: ServerOptions = {},
 ): Promise<BenchServer> {
   const file = join(folder, "config.json");
   writeFileSync(file, JSON.stringify({ connect: { ca_provider: provider, ca_config: caConfig } }));
   const started = performance.now();
   const command = ["serve", ...(workers === undefined ? [] : ["--workers", String(workers)])];
-  const child = Bun.spawn(
-    [process.execPath, join(import.meta.dir, "../src/cli/main.ts"), ...command],
-    {
-      env: {
-        ...process.env,
-        MESHCA_LISTEN: "127.0.0.1:0",
-        MESHCA_DATA_DIR: folder,
-        MESHCA_CONFIG: file,
-        // The port stands in the log.
-        MESHCA_LOG_LEVEL: "info",
-        ...environment,
-      },
-      stdout: "pipe",
-      stderr: "inherit",
+  const child = Bun.spawn([...runtime, join(import.meta.dir, "../src/cli/main.ts"), ...command], {
+    env: {
+      ...process.env,
+      MESHCA_LISTEN: "127.0.0.1:0",
+      MESHCA_DATA_DIR: folder,
+      MESHCA_CONFIG: file,
+      // The port stands in the log.
+      MESHCA_LOG_LEVEL: "info",
+      ...environment,
     },
-  );
+    stdout: "pipe",
+    stderr: "inherit",
+  });
   // A measurement that fails leaves no server behind.
   const kill = () => child.kill();
   process.once("exit", kill);
-  const [, port = ""] = await createReader(child.stdout)(
+  const log = createReader(child.stdout);
+  const [, port = ""] = await log(
     workers === undefined
       ? /"message":"Ready"[^\n]*"url":"[^"]*:(\d+)"[^\n]*\n/
       : /"message":"Ready"[^\n]*"url":"[^"]*:(\d+)"[^\n]*"workers"[^\n]*\n/,
@@ -74,6 +81,7 @@ export async function startServer(
     cpuSeconds: () =>
       [...new Set([child.pid, ...pids])].reduce((sum, pid) => sum + cpuSeconds(pid), 0),
     connections: () => pids.map((pid) => connectionsOf(pid, Number(port))),
+    log,
     async stop() {
       process.removeListener("exit", kill);
       child.kill();
