@@ -9,7 +9,7 @@ import { DeniedError, NotReadyError } from "../core/errors.ts";
 import { callerOf, clientKey, hostRefusal } from "./client.ts";
 import { FailedAuthLimiter } from "./failed-auth-limiter.ts";
 import { FailureLog } from "./failure-log.ts";
-import type { Forwarder } from "./forwarding.ts";
+import { FORWARDED_HEADER, type Forwarder } from "./forwarding.ts";
 import { RateLimiter } from "./limits.ts";
 import type { AppOptions, ServerOptions } from "./options.ts";
 import {
@@ -170,6 +170,7 @@ export class Pipeline {
   async #handle(c: RequestContext, exchange: Exchange): Promise<RouteResponse> {
     const { endpoint } = exchange;
     const { control } = this.#options;
+    if (control === null) requireNotForwarded(exchange);
     const isOpen = control === null || endpoint.access === "public";
     const authorized = isOpen ? null : await this.#authenticate(exchange, control);
     authorize(endpoint, authorized);
@@ -260,6 +261,19 @@ function authorize({ access }: Endpoint, authorized: Authorization | null): void
   if (authorized === null || !access.includes(":")) return;
   const [resource, level] = access.split(":") as ["acl" | "operator" | "intermediate", AccessLevel];
   authorized.require(resource, level);
+}
+
+/**
+ * Without access control every process on this machine may do all, a server of another datacenter for
+ * its callers not.
+ * @throws {DeniedError} `permission_denied`
+ */
+function requireNotForwarded({ request, endpoint }: Exchange): void {
+  if (!endpoint.access.includes(":") || !request.headers.has(FORWARDED_HEADER)) return;
+  throw new DeniedError(
+    "permission_denied",
+    "Permission denied: a request of another datacenter needs a token of this one, whose access control is off; set MESHCA_ACL=deny here",
+  );
 }
 
 /** The options of a request without a query. */

@@ -239,6 +239,27 @@ describe("a request for another datacenter", () => {
     assert.deepEqual(peer.received, []);
   });
 
+  it("has no right here by its address: without access control only public routes answer it", async () => {
+    const peer = await peerThat(answering(200, "{}"));
+    const fetch = await appFor(forwardTo({ dc2: [peer.url] }));
+    const headers = { "X-Meshca-Forwarded": "dc2" };
+    assert.equal((await fetch(`${ROOTS}?dc=dc1`, { headers })).status, 200);
+    const before = await (await fetch(CONFIGURATION)).text();
+    for (const init of [{}, { method: "PUT", body: before }]) {
+      const response = await fetch(`${CONFIGURATION}?dc=dc1`, { ...init, headers });
+      assert.deepEqual(
+        [response.status, await response.text()],
+        [
+          403,
+          "Permission denied: a request of another datacenter needs a token of this one, whose access control is off; set MESHCA_ACL=deny here",
+        ],
+      );
+      // By a caller of this machine it is answered.
+      assert.equal((await fetch(`${CONFIGURATION}?dc=dc1`, init)).status, 200);
+    }
+    assert.equal(await (await fetch(CONFIGURATION)).text(), before);
+  });
+
   it("is answered with 503 if the servers are of another datacenter, so that no loop is closed", async () => {
     const peer = await peerThat(
       answering(400, "No path to datacenter", { "Content-Type": "text/plain" }),

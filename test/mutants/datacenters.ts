@@ -290,12 +290,21 @@ export const DATACENTERS: readonly Mutant[] = [
     "acl/denylist",
     "http/intermediate-refusals",
   ]),
-  ...guardsOf("src/http/pipeline.ts", [
-    "limits of forwarded requests for roots",
-    "route.unlimited !== true || forward !== null",
-    "route.unlimited !== true",
-    "datacenters/other-datacenters",
-  ]),
+  ...guardsOf(
+    "src/http/pipeline.ts",
+    [
+      "limits of forwarded requests for roots",
+      "route.unlimited !== true || forward !== null",
+      "route.unlimited !== true",
+      "datacenters/other-datacenters",
+    ],
+    [
+      "forwarded requests without access control",
+      "if (control === null) requireNotForwarded(exchange);",
+      "",
+      "datacenters/other-datacenters",
+    ],
+  ),
   ...guardsOf(
     "src/compose/other-datacenters.ts",
     [
