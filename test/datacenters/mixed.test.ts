@@ -18,7 +18,7 @@ import {
 } from "../vault/harness.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer, vaultKinds } from "../vault/server.ts";
 import { startVerifiers } from "../verifiers/x509/verifiers.ts";
-import { memberOf, requireMutual, type SentLeaf } from "./mutual.ts";
+import { memberOf, requireAllVerify, type SentLeaf } from "./members.ts";
 import { type Pair, pair } from "./pair.ts";
 
 const HOUR = 3_600_000;
@@ -45,7 +45,7 @@ for (const kind of vaultKinds)
     before(
       async () => {
         [server, other] = await Promise.all([startVault({ kind }), startVault({ kind })]);
-        tools = startVerifiers();
+        tools = startVerifiers(["OpenSSL, strict", "Go"]);
       },
       { timeout: BUILD_MS },
     );
@@ -92,7 +92,7 @@ for (const kind of vaultKinds)
       const members = [memberOf(both.one, "dc1"), memberOf(both.two, "dc2")];
       return {
         ...both,
-        mutual: (before) => requireMutual(members, tools.verifiers, clock.now(), before),
+        mutual: (before) => requireAllVerify(members, tools.verifiers, clock.now(), before),
       };
     }
 
@@ -189,7 +189,9 @@ for (const kind of vaultKinds)
         const issuer = issuerOf(two);
         assert.equal(await two.manager.configure(change), true);
         assert.notEqual(issuerOf(two), issuer);
-        assert.equal(two.manager.require().active.id, root);
+        const { active, provider } = two.manager.require();
+        assert.equal(active.id, root);
+        assert.equal(provider?.issuer.key.type, change.config?.PrivateKeyType ?? "ec");
         leaves = await both.mutual(leaves);
       }
       for (let i = 0; i < changes.length; i++) await collect(both);

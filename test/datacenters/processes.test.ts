@@ -14,22 +14,10 @@ import { opensslCsr } from "../fakes/ca.ts";
 import { makeDataDir, type ServerProcess } from "../fixtures/process.ts";
 import { noRedis, startRedis, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
+import { rootsOf } from "./members.ts";
 import { ask, call, type Datacenters, startDatacenters } from "./servers.ts";
 
 const OPTIONS = { timeout: 120_000 };
-
-interface Roots {
-  readonly ActiveRootID: string;
-  readonly TrustDomain: string;
-  readonly Roots: readonly {
-    readonly ID: string;
-    readonly RootCert: string;
-    readonly SigningKeyID: string;
-  }[];
-}
-
-const rootsOf = async (server: ServerProcess) =>
-  JSON.parse(await call(server, "GET", "/v1/connect/ca/roots")) as Roots;
 
 describe("datacenters as processes", () => {
   let all: Datacenters;

@@ -27,7 +27,10 @@ export interface Datacenters {
   stop(): Promise<void>;
 }
 
-export async function startDatacenters(): Promise<Datacenters> {
+/** @param more variables of the primary. */
+export async function startDatacenters(
+  more: Readonly<Record<string, string>> = {},
+): Promise<Datacenters> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-datacenters-"));
   const servers: ServerProcess[] = [];
   const common = {
@@ -36,7 +39,7 @@ export async function startDatacenters(): Promise<Datacenters> {
     MESHCA_TLS: "self",
     MESHCA_PRIMARY_DATACENTER: "dc1",
   };
-  const primary = await startServer(common);
+  const primary = await startServer({ ...common, ...more });
   servers.push(primary);
   const caFile = join(folder, "ca.pem");
   const roots = await call(primary, "GET", "/v1/connect/ca/roots?pem=true");

@@ -37,7 +37,7 @@ interface Tool {
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-const TOOLS: readonly Tool[] = [
+const ALL: readonly Tool[] = [
   { name: "OpenSSL", needs: ["openssl"], start: (folder) => createOpenssl("OpenSSL", folder, []) },
   {
     name: "OpenSSL, strict",
@@ -64,8 +64,9 @@ const TOOLS: readonly Tool[] = [
 /**
  * The verifiers whose tools are installed, and the names of those that are missing. With CI=true
  * none may be.
+ * @param names only these. @default all
  */
-export function startVerifiers(): {
+export function startVerifiers(names = ALL.map(({ name }) => name)): {
   readonly verifiers: readonly Verifier[];
   readonly missing: readonly string[];
   close(): void;
@@ -73,10 +74,11 @@ export function startVerifiers(): {
   const folder = mkdtempSync(join(tmpdir(), "meshca-verifiers-"));
   const isThere = ({ needs }: Tool) =>
     needs.every((command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0);
-  const missing = TOOLS.filter((tool) => !isThere(tool)).map(({ name }) => name);
+  const tools = ALL.filter(({ name }) => names.includes(name));
+  const missing = tools.filter((tool) => !isThere(tool)).map(({ name }) => name);
   if (missing.length > 0 && process.env.CI === "true")
     throw new Error(`Verifiers are missing: ${missing.join("; ")}`);
-  const verifiers = TOOLS.filter(isThere).map((tool) => tool.start(folder));
+  const verifiers = tools.filter(isThere).map((tool) => tool.start(folder));
   return {
     verifiers,
     missing,

@@ -39,11 +39,8 @@ export interface Roots {
   readonly TrustDomain: string;
   readonly Roots: readonly {
     readonly ID: string;
-    readonly Active: boolean;
     readonly RootCert: string;
     readonly SigningKeyID: string;
-    readonly IntermediateCerts: readonly string[] | null;
-    readonly PrivateKeyType: string;
   }[];
 }
 
@@ -73,23 +70,27 @@ export interface SentLeaf {
 
 /**
  * Requires that a new leaf of each member, and leaves that were signed before, verify by what each
- * member publishes; a new one also under each root of its own listing by itself.
+ * member publishes now. A new one also verifies by what each published before it was signed, and by
+ * each root alone that its own datacenter did. Members may follow a rotation concurrently.
  * @returns the new leaves.
  */
-export async function requireMutual(
+export async function requireAllVerify(
   members: readonly Member[],
   verifiers: readonly Verifier[],
   at = new Date(),
   before: readonly SentLeaf[] = [],
 ): Promise<readonly SentLeaf[]> {
+  const listings = await Promise.all(members.map((member) => member.roots()));
   const made: SentLeaf[] = [];
-  for (const member of members) made.push({ of: member.name, pem: await member.leaf() });
+  for (const [i, member] of members.entries()) {
+    const sent = { of: member.name, pem: await member.leaf() };
+    made.push(sent);
+    for (const roots of [...listings, ...(listings[i] ?? []).map((root) => [root])])
+      await requireVerified(sent, roots, verifiers, at);
+  }
   for (const member of members) {
-    const listing = await member.roots();
-    for (const sent of [...before, ...made]) await requireVerified(sent, listing, verifiers, at);
-    const [own] = made.filter(({ of }) => of === member.name);
-    assert.ok(own !== undefined);
-    for (const root of listing) await requireVerified(own, [root], verifiers, at);
+    const roots = await member.roots();
+    for (const sent of [...before, ...made]) await requireVerified(sent, roots, verifiers, at);
   }
   return made;
 }
