@@ -106,6 +106,30 @@ describe("an intermediate for another datacenter is refused", () => {
     await sign(test, csr);
   });
 
+  it("for a token that has half of all, so that one datacenter that takes none stops no other", async () => {
+    const test = await guarded();
+    const policy = await test.access.addPolicy('intermediate = "write"');
+    const [one, other] = [
+      await test.access.addToken({ policies: [policy.id] }),
+      await test.access.addToken({ policies: [policy.id] }),
+    ];
+    const csr = await requestOf(test);
+    const caller = { ...NOBODY, accessor: one.token.accessorId };
+    for (let i = 0; i < MAX_INTERMEDIATES / 2; i++)
+      await test.manager.signIntermediate({ csr, caller, permit: () => undefined });
+    await requireRefused(
+      test,
+      csr,
+      409,
+      new RegExp(
+        `^Cannot sign intermediate: 64 intermediates that the token ${one.token.accessorId} requested are not expired, half of those that can be recorded; see why its datacenter requests that many, then give it another token, or wait until \\d\\S+Z$`,
+      ),
+      one.secret,
+    );
+    const signed = await test.call("PUT", SIGN, csr, other.secret);
+    assert.equal(signed.status, 200, signed.text);
+  });
+
   it("under a root that has expired", async () => {
     const test = await guarded();
     const csr = await requestOf(test);

@@ -235,6 +235,12 @@ export const DATACENTERS: readonly Mutant[] = [
       "http/intermediate-refusals",
     ],
     [
+      "the share of one datacenter in the intermediates",
+      "requireShare(alive, caller.accessor);",
+      "void requireShare;",
+      "http/intermediate-refusals",
+    ],
+    [
       "the case of a subject",
       'text.trim().replaceAll(/\\s+/g, " ").toLowerCase()',
       'text.trim().replaceAll(/\\s+/g, " ")',

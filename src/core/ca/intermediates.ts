@@ -72,6 +72,7 @@ export async function planIntermediate(
       "budget_exceeded",
       `Cannot sign intermediate: ${MAX_INTERMEDIATES} intermediates of other datacenters are not expired; deny the token that requests them, or wait until ${soonest(alive).toISOString()}`,
     );
+  requireShare(alive, caller.accessor);
   // Before something is signed that could not be recorded.
   change.requireSchema(INTERMEDIATES_SCHEMA);
   const path = await provider.crossSigner.signIntermediate(csr, now);
@@ -104,6 +105,20 @@ export interface UnexpiredIntermediates {
 export function unexpiredIntermediates(state: CaState | null, now: Date): UnexpiredIntermediates {
   const alive = (state?.intermediates ?? []).filter(({ notAfter }) => notAfter > now);
   return { count: alive.length, firstNotAfter: alive.length === 0 ? null : soonest(alive) };
+}
+
+/**
+ * A datacenter that requests intermediates and takes none must not use up those of the others.
+ * @param accessor of the token; null without access control, where callers cannot be told apart.
+ * @throws {ConflictError} `budget_exceeded`
+ */
+function requireShare(alive: readonly IssuedIntermediate[], accessor: string | null): void {
+  const own = alive.filter((issued) => accessor !== null && issued.accessor === accessor);
+  if (own.length < MAX_INTERMEDIATES / 2) return;
+  throw new ConflictError(
+    "budget_exceeded",
+    `Cannot sign intermediate: ${own.length} intermediates that the token ${accessor} requested are not expired, half of those that can be recorded; see why its datacenter requests that many, then give it another token, or wait until ${soonest(own).toISOString()}`,
+  );
 }
 
 /** The octets of a SHA-256, in colon hex. */
