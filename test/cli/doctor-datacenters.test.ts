@@ -286,6 +286,23 @@ describe("meshca status and doctor, and datacenters on this machine", () => {
     },
   );
 
+  it(
+    "primary.token: none is given, and the primary allows every caller what no rule forbids",
+    OPTIONS,
+    async () => {
+      const primary = await start({
+        ...{ MESHCA_ACL: "allow", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT },
+      });
+      const joined = { MESHCA_DATA_DIR: folder() };
+      const two = await follow(primary, { ...joined, MESHCA_REPLICATION_TOKEN: MANAGEMENT });
+      assert.equal((await examine(two)).of("primary.token").outcome, "ok");
+      await two.stop();
+      const found = await examine(await follow(primary, joined));
+      assert.equal(found.finding("primary.token").severity, "warning");
+      assert.deepEqual(foundIn(found), ["primary.token"]);
+    },
+  );
+
   it("primary.trust_domain: the addresses are those of another mesh", OPTIONS, async () => {
     const primary = await start({});
     const dataDir = folder();
