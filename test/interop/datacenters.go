@@ -50,3 +50,40 @@ func datacenters(address, token string) {
 	_, _, err = nobody.Connect().CARoots(&api.QueryOptions{Datacenter: "dc3"})
 	refused("an unknown datacenter", err, "No path to datacenter")
 }
+
+// threeDatacenters checks that a server of each of dc1 (the primary), dc2 and dc3 answers for all of them, and that a
+// rotation in the primary reaches a blocking query for another datacenter. Token is one of all three.
+func threeDatacenters(token string, addresses []string) {
+	names := []string{"dc1", "dc2", "dc3"}
+	var active *api.CARoot
+	for i, address := range addresses {
+		c := client(address, token)
+		listed := must[[]string]("datacenters of " + names[i])(c.Catalog().Datacenters())
+		hold("all three, its own first", len(listed) == 3 && listed[0] == names[i], listed)
+		for _, name := range names {
+			query := &api.QueryOptions{Datacenter: name}
+			roots := must[*api.CARootList]("roots of " + name + " by " + names[i])(first2(c.Connect().CARoots(query)))
+			hold("one root, the active one", len(roots.Roots) == 1 && roots.Roots[0].ID == roots.ActiveRootID, roots)
+			if active == nil {
+				active = roots.Roots[0]
+			}
+			hold("the primary's root", roots.Roots[0].ID == active.ID && roots.Roots[0].RootCertPEM == active.RootCertPEM, roots)
+			must[*api.CAConfig]("configuration of " + name)(first2(c.Connect().CAGetConfig(query)))
+		}
+	}
+
+	// Asks in dc2 for dc3, which follows what is changed through dc3 in dc1.
+	second, third := client(addresses[1], token), client(addresses[2], token)
+	_, meta, err := second.Connect().CARoots(&api.QueryOptions{Datacenter: "dc3"})
+	if err != nil {
+		fail("roots of dc3", err)
+	}
+	config := must[*api.CAConfig]("configuration of dc1")(first2(third.Connect().CAGetConfig(&api.QueryOptions{Datacenter: "dc1"})))
+	config.Config["PrivateKeyBits"] = 384
+	_, err = third.Connect().CASetConfig(config, &api.WriteOptions{Datacenter: "dc1"})
+	hold("a rotation of dc1 through dc3", err == nil, err)
+	roots, _, err := second.Connect().CARoots(&api.QueryOptions{Datacenter: "dc3", WaitIndex: meta.LastIndex, WaitTime: 5 * time.Minute})
+	hold("a blocking query for dc3 ends with it", err == nil && len(roots.Roots) == 2 && roots.ActiveRootID != active.ID, roots)
+	own := must[*api.CARootList]("roots of dc1 by dc2")(first2(second.Connect().CARoots(&api.QueryOptions{Datacenter: "dc1"})))
+	hold("the root of dc1", roots.ActiveRootID == own.ActiveRootID, own)
+}

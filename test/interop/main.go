@@ -101,6 +101,11 @@ func main() {
 		fmt.Println("done")
 		return
 	}
+	if os.Args[1] == "three-datacenters" {
+		threeDatacenters(os.Args[2], os.Args[3:])
+		fmt.Println("done")
+		return
+	}
 	address := os.Args[1]
 	nobody := client(address, "")
 
