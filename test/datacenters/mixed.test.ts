@@ -8,6 +8,7 @@ import { after, before, describe, it } from "node:test";
 import { createProviders } from "../../providers/index.ts";
 import { configuration, confirmOver, type FlatCaOptions } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
+import { VAULT_KINDS } from "../servers/build.ts";
 import {
   bootstrapIn,
   connectReal,
@@ -16,7 +17,7 @@ import {
   toVault,
   vaultConfig,
 } from "../vault/harness.ts";
-import { BUILD_MS, noOwnVault, startVault, type VaultServer, vaultKinds } from "../vault/server.ts";
+import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../vault/server.ts";
 import { startVerifiers } from "../verifiers/x509/verifiers.ts";
 import { memberOf, requireAllVerify, type SentLeaf } from "./members.ts";
 import { type Pair, pair } from "./pair.ts";
@@ -35,7 +36,7 @@ const MIXES: readonly (readonly [primary: Kind, secondary: Kind])[] = [
   ["Vault, local", "Vault, local"],
 ];
 
-for (const kind of vaultKinds)
+for (const kind of VAULT_KINDS)
   describe(`datacenters with ${kind} and the built-in provider`, { skip: noOwnVault }, () => {
     let server: VaultServer;
     /** Another one. */
@@ -161,6 +162,23 @@ for (const kind of vaultKinds)
       assert.equal(await issuersOf(two), 2);
       await collect(both);
       assert.equal(await issuersOf(two), 1);
+    });
+
+    it("a secondary one whose issuer was deleted in Vault has another one certified", async () => {
+      const both = await start(["built-in", "Vault"]);
+      const { two } = both;
+      await both.mutual();
+      const first = issuerOf(two);
+      const path = two.manager.require().state.config.config?.IntermediatePKIPath;
+      const { keys } = (await server.must("GET", `${path}/issuers?list=true`)).data;
+      for (const id of keys) await server.must("DELETE", `${path}/issuer/${id}`);
+      // Past the pause between two looks at what is in Vault.
+      both.one.clock.advance(120_000);
+      await two.manager.heartbeat();
+      for (let i = 0; i < 3; i++) await two.manager.tick();
+      assert.notEqual(issuerOf(two), first);
+      assert.equal(both.primary.signed, 2);
+      await both.mutual();
     });
 
     it("a secondary one changes to Vault, within it and back, and leaves nothing there", async () => {

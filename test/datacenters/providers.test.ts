@@ -10,8 +10,9 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { ServerProcess } from "../fixtures/process.ts";
 import { until } from "../redis/server.ts";
+import { VAULT_KINDS } from "../servers/build.ts";
 import { vaultConfig } from "../vault/harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "../vault/server.ts";
+import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../vault/server.ts";
 import { startVerifiers } from "../verifiers/x509/verifiers.ts";
 import { memberAt, requireAllVerify, rootsOf, type SentLeaf } from "./members.ts";
 import { ask, call, startDatacenters } from "./servers.ts";
@@ -26,8 +27,8 @@ const MIXES: readonly (readonly [primary: Kind, secondary: Kind])[] = [
   ["Vault", "Vault"],
 ];
 
-for (const kind of vaultKinds)
-  describe(`processes with ${kind} and the built-in provider`, { skip: noVault }, () => {
+for (const kind of VAULT_KINDS)
+  describe(`processes with ${kind} and the built-in provider`, { skip: noOwnVault }, () => {
     let vault: VaultServer;
     let tools: ReturnType<typeof startVerifiers>;
     let folder: string;
@@ -119,4 +120,28 @@ for (const kind of vaultKinds)
 
     for (const mix of kind === "openbao" ? MIXES : MIXES.slice(-1))
       it(`${mix[1]} under ${mix[0]}`, { timeout: 240_000 }, () => live(mix, mix.join("-")));
+
+    if (kind === "openbao")
+      it("a secondary one joins once the Vault of the primary is unsealed", {
+        timeout: 240_000,
+      }, async () => {
+        const all = await startDatacenters(environmentOf("sealed-dc1", "Vault"));
+        try {
+          await vault.seal();
+          const secondary = await all.start("dc2");
+          const ready = async () => (await ask(secondary, "GET", "/readyz")).text;
+          await until(async () => /Vault is sealed/.test(await ready()));
+          assert.match(
+            await ready(),
+            /it waits for the primary datacenter dc1: Datacenter dc1: No CA server answered: \S+ answered 503: Vault: .*Vault is sealed; unseal it/,
+          );
+          assert.equal((await ask(secondary, "GET", "/v1/connect/ca/roots")).status, 503);
+          await vault.unseal();
+          await until(async () => (await ask(secondary, "GET", "/readyz")).status === 200);
+          const members = [memberAt(all.primary, "dc1"), memberAt(secondary, "dc2")];
+          await requireAllVerify(members, tools.verifiers);
+        } finally {
+          await all.stop();
+        }
+      });
   });

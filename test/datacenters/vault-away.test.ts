@@ -9,6 +9,7 @@ import { createProviders } from "../../providers/index.ts";
 import { ProviderError } from "../../src/core/errors.ts";
 import { NOBODY } from "../../src/core/ports/audit.ts";
 import { type FlatCaOptions, opensslCsr } from "../fakes/ca.ts";
+import { VAULT_KINDS } from "../servers/build.ts";
 import {
   bootstrapIn,
   clockNow,
@@ -17,11 +18,11 @@ import {
   NOW,
   vaultConfig,
 } from "../vault/harness.ts";
-import { BUILD_MS, noOwnVault, startVault, type VaultServer, vaultKinds } from "../vault/server.ts";
+import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../vault/server.ts";
 import { requireMutual } from "./leaves.ts";
 import { type Pair, pair } from "./pair.ts";
 
-for (const kind of vaultKinds)
+for (const kind of VAULT_KINDS)
   describe(`datacenters without their ${kind}`, { skip: noOwnVault }, () => {
     let server: VaultServer;
     const running: Pair[] = [];
