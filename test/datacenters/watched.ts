@@ -77,7 +77,7 @@ export async function requireRefused(
   assert.match(both.two.manager.status.primary?.fault?.reason ?? "", reason);
   const text = await both.readyz();
   const line = text.split("\n").find((each) => each.startsWith("primary: dc1, ")) ?? "";
-  assert.match(line.replace(/^.*; not followed since \S+: /, ""), reason, text);
+  assert.match(line.replace(/^.*; not followed since \S+ \(\w+\): /, ""), reason, text);
   const said = saidIn(both, reason);
   assert.ok(said.length > 0, both.logged.join("\n"));
   const step = document === null ? "join" : "follow";
