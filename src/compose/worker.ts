@@ -40,6 +40,11 @@ const ADDRESS = "cloudflare-workers";
  */
 const FOLLOW_MS = 1000;
 /**
+ * How often requests of an isolate look at the primary datacenter, in milliseconds: as often as a
+ * process asks without a wait (core/ca/follower.ts). The cron trigger looks each time.
+ */
+const FOLLOW_PRIMARY_MS = 10_000;
+/**
  * How long after a failure Redis is not asked again, in milliseconds: requests are served from
  * memory without waiting for it.
  */
@@ -60,6 +65,8 @@ export class Edge {
   readonly #others: OtherDatacenters;
   readonly #primary: PrimaryServers | null;
   #sealer: Sealer | null = null;
+  /** When a request looked at the primary datacenter last, in milliseconds since 1970. */
+  #primaryLookedAt = 0;
   /** The last failure of Redis; null once it answered again. */
   #failure: { readonly at: number; readonly error: StoreError } | null = null;
 
@@ -114,6 +121,7 @@ export class Edge {
     const service = await this.#open();
     const before = service.ca.snapshot?.state.commitId;
     const ended = new AbortController();
+    let following: Promise<void> = Promise.resolve();
     try {
       const refreshed = this.#refreshUnlessCooling(service, ended.signal);
       // The first state is created even if the first caller disconnects.
@@ -123,12 +131,13 @@ export class Edge {
         const isAway = error instanceof StoreError || error instanceof NotReadyError;
         if (!isAway || service.ca.snapshot === null) throw error;
       });
-      void this.#follow(service, ended.signal);
+      following = this.#follow(service, ended.signal);
       return await service.app.fetch(request, environment);
     } finally {
       ended.abort();
       const isRead = request.method === "GET" || request.method === "HEAD";
-      after(this.#finish(service, !isRead && service.ca.snapshot?.state.commitId !== before));
+      const changed = !isRead && service.ca.snapshot?.state.commitId !== before;
+      after(following.then(() => this.#finish(service, changed)));
     }
   }
 
@@ -137,6 +146,7 @@ export class Edge {
     const service = await this.#open();
     try {
       await this.#refreshUnlessCooling(service, new AbortController().signal);
+      this.#primaryLookedAt = this.#platform.clock.now().getTime();
       await this.#maintain(service);
     } finally {
       await this.#finish(service, false);
@@ -202,7 +212,7 @@ export class Edge {
     }
   }
 
-  /** Reads changes while a query is blocked. */
+  /** Reads changes while a query is blocked. It never rejects. */
   async #follow(service: RequestService, signal: AbortSignal): Promise<void> {
     const { clock, random } = this.#platform;
     const pause = Math.max(FOLLOW_MS, this.#policy.maxAgeMs);
@@ -210,7 +220,17 @@ export class Edge {
       await clock.sleep(pause * (1 + random.fraction() / 4), signal);
       if (signal.aborted) return;
       await this.#refreshUnlessCooling(service, signal).catch(() => undefined);
+      await this.#followPrimary(service);
     }
+  }
+
+  /** Follows the primary datacenter, unless that was tried a moment ago. It never rejects. */
+  async #followPrimary(service: RequestService): Promise<void> {
+    const now = this.#platform.clock.now().getTime();
+    const isRecent = Math.abs(now - this.#primaryLookedAt) < FOLLOW_PRIMARY_MS;
+    if (!service.ca.isSecondary || service.ca.snapshot === null || isRecent) return;
+    this.#primaryLookedAt = now;
+    await this.#maintainLogged(service);
   }
 
   async #maintain({ ca, accessControl }: RequestService): Promise<void> {
@@ -220,17 +240,20 @@ export class Edge {
     await accessControl?.collect();
   }
 
+  /** As `#maintain`, but a failure is logged. */
+  async #maintainLogged(service: RequestService): Promise<void> {
+    await this.#maintain(service).catch((error: unknown) =>
+      this.#platform.log.error(
+        "Failed to run CA maintenance; the next request or cron trigger retries",
+        { reason: reasonOf(error) },
+      ),
+    );
+  }
+
   /** Ends the CA of a request; it never rejects. @param changed whether the request changed it. */
   async #finish(service: RequestService, changed: boolean): Promise<void> {
-    if (changed)
-      await this.#maintain(service).catch((error: unknown) =>
-        this.#platform.log.error(
-          "Failed to run CA maintenance; the next request or cron trigger retries",
-          {
-            reason: reasonOf(error),
-          },
-        ),
-      );
+    if (changed) await this.#maintainLogged(service);
+    else await this.#followPrimary(service);
     // The leadership that was taken for this request must not outlive it.
     await service.ca.resign();
     await service.audit?.close();

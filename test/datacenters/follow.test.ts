@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
-import { configuration, opensslCsr } from "../fakes/ca.ts";
+import { configuration, createTestCa, opensslCsr } from "../fakes/ca.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";
 import { leafOf, requireMutual as requireMutualLeaves } from "./leaves.ts";
 import { type Pair, pair } from "./pair.ts";
@@ -48,6 +48,28 @@ describe("a secondary datacenter", () => {
     await both.settle();
     assert.equal(two.manager.require().state.index, 1);
     assert.equal(both.primary.signed, 1);
+  });
+
+  it("a replica that read the primary's roots before another one followed later ones reads them again", async () => {
+    const { one, two, primary } = await pair();
+    const { clock, backend, sealer } = two;
+    const other = await createTestCa({
+      ...{ clock, backend, sealer, datacenter: "dc2", hasDatacenters: true, primary },
+      started: false,
+    });
+    await two.manager.resign();
+    await other.manager.tick();
+    await other.manager.resign();
+    const before = other.manager.status.primary?.index ?? assert.fail();
+    await one.manager.rotate(NOW);
+    // It looks at the primary also if that was a moment ago.
+    await two.manager.rotate(NOW);
+    await two.manager.resign();
+    await other.manager.tick();
+    const { index, fault } = other.manager.status.primary ?? assert.fail();
+    assert.equal(fault, null);
+    assert.ok((index ?? 0) > before);
+    assert.equal(other.manager.require().active.id, one.manager.require().active.id);
   });
 
   it("waits, not ready, while the primary is unreachable, and says why", async () => {

@@ -63,6 +63,8 @@ export interface WorkerOptions {
   readonly date?: string;
   /** PEM of a CA that the runtime trusts. @default the public ones */
   readonly trusted?: string;
+  /** PEM of the certificate and the key that the isolates serve HTTPS with. @default plain HTTP */
+  readonly tls?: { readonly cert: string; readonly key: string };
 }
 
 export interface RunningWorker {
@@ -96,6 +98,7 @@ export async function startWorker({
   flags,
   date,
   trusted,
+  tls,
 }: WorkerOptions): Promise<RunningWorker> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-workerd-"));
   const text = (value: string) => JSON.stringify(value);
@@ -118,10 +121,12 @@ export async function startWorker({
       bindings = [(name = "WORKER", service = "worker${i}")],
     )),`,
   );
+  const https = (pair: NonNullable<typeof tls>) =>
+    `https = (options = (), tlsOptions = (keypair = (privateKey = ${text(pair.key)}, certificateChain = ${text(pair.cert)})))`;
   const sockets = isolates.flatMap((_, i) =>
     ["worker", "cron"].map(
       (name, j) =>
-        `(name = "${name}${i}", address = "127.0.0.1:${ports[2 * i + j]}", http = (), service = "${name}${i}")`,
+        `(name = "${name}${i}", address = "127.0.0.1:${ports[2 * i + j]}", ${tls !== undefined && name === "worker" ? https(tls) : "http = ()"}, service = "${name}${i}")`,
     ),
   );
   const trust =
@@ -168,8 +173,10 @@ const config :Workerd.Config = (
     }),
   ]);
   const url = (port: number | undefined) => `http://127.0.0.1:${port}`;
+  const workerUrl = (port: number | undefined) =>
+    tls === undefined ? url(port) : `https://localhost:${port}`;
   return {
-    urls: isolates.map((_, i) => url(ports[2 * i])),
+    urls: isolates.map((_, i) => workerUrl(ports[2 * i])),
     pid: child.pid ?? 0,
     output: () => output,
     cron: async (isolate) => (await fetch(url(ports[2 * isolate + 1]))).text(),

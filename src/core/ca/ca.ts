@@ -39,7 +39,7 @@ import {
 import { renewWindowMs } from "./renew-window.ts";
 import { Replica } from "./replica.ts";
 import { ReplicaHealth } from "./replica-health.ts";
-import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
+import { createReplicaMemory, type PrimaryMemory, type ReplicaMemory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
 import { longestConfirmMs } from "./root-removal.ts";
@@ -94,6 +94,7 @@ export class CertificateAuthority {
   readonly #signer: LeafSigner;
   /** Into which every state is bound; null in a deployment of one datacenter. */
   readonly #boundDatacenter: string | null;
+  readonly #primaryMemory: PrimaryMemory;
   /** Null in a primary datacenter. */
   readonly #secondary: Secondary | null;
 
@@ -122,12 +123,13 @@ export class CertificateAuthority {
       datacenter: this.#boundDatacenter,
     });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
+    this.#primaryMemory = memory.primary;
     const { primary = null } = options;
     this.#secondary =
       primary === null
         ? null
         : new Secondary({
-            follower: new Follower(primary, ports),
+            follower: new Follower(primary, ports, memory.primary),
             changes: this.#changes,
             maintenance: this.#maintenance,
             ...{ policy, clock, metrics, bootstrap: options.bootstrap },
@@ -390,8 +392,10 @@ export class CertificateAuthority {
     const until = new Date(clock.now().getTime() + this.#policy.leaderRetryMs);
     await this.#retryRollback();
     // Deadlines go by the store's clock: while it cannot be trusted, nothing is due.
-    if (this.#replica.health.changeObstacle() !== null || !(await this.#leadership.lead()))
-      return { kind: "wait", until };
+    if (this.#replica.health.changeObstacle() !== null) return { kind: "wait", until };
+    const leads = await this.#leadership.lead();
+    this.#primaryMemory.isAsked = leads;
+    if (!leads) return { kind: "wait", until };
     await this.#replica.refresh();
     const state = this.snapshot?.state ?? null;
     // Also while changes are stopped: the looks then confirm deadlines as at any other time.
@@ -574,8 +578,13 @@ export class CertificateAuthority {
       live,
       notes,
       providerUnavailable: unavailable,
-      primary: this.#secondary?.statusOf(current?.state ?? null, leads) ?? null,
+      primary: this.#secondary?.statusOf(current?.state ?? null, leads || this.#ledLast) ?? null,
     };
+  }
+
+  /** Whether this replica led last, if it leads for the time of a request only. */
+  get #ledLast(): boolean {
+    return this.#policy.maxAgeMs !== null && this.#primaryMemory.isAsked;
   }
 
   /** The next rotation of the root by itself; null if none is configured. */

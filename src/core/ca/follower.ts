@@ -10,6 +10,7 @@ import type { CaState } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { differs } from "./followed-roots.ts";
 import { RetriedStep } from "./maintenance.ts";
+import { createReplicaMemory, type PrimaryMemory } from "./replica-memory.ts";
 
 /** How old the last answer may be before the primary is asked without a wait, in milliseconds. */
 const POLL_MS = 10_000;
@@ -50,20 +51,26 @@ export class Follower {
   readonly #ports: FollowerPorts;
   /** The attempts to read the roots. */
   readonly #reading: RetriedStep;
-  #listing: PrimaryListing | null = null;
-  #readAt: Date | null = null;
+  readonly #memory: PrimaryMemory;
 
-  constructor(primary: PrimaryDatacenter, ports: FollowerPorts) {
+  /** @param memory what is known of the primary. @default nothing */
+  constructor(
+    primary: PrimaryDatacenter,
+    ports: FollowerPorts,
+    memory: PrimaryMemory = createReplicaMemory().primary,
+  ) {
     this.primary = primary;
     this.#ports = ports;
-    this.step = new RetriedStep(ports.clock, ports.random);
+    this.#memory = memory;
+    const { clock, random } = ports;
+    this.step = new RetriedStep(clock, random, Number.POSITIVE_INFINITY, memory.step);
     // A primary that answers again is noticed as soon as it would be without a fault.
-    this.#reading = new RetriedStep(ports.clock, ports.random, POLL_MS);
+    this.#reading = new RetriedStep(clock, random, POLL_MS, memory.reading);
   }
 
   /** The roots as they were read last; null: not since this replica started. */
   get listing(): PrimaryListing | null {
-    return this.#listing;
+    return this.#memory.listing;
   }
 
   /** Why the roots are not read or not followed; null: they are. */
@@ -78,14 +85,14 @@ export class Follower {
    * @param isAsked whether this replica leads: faults of one that led before are over.
    */
   statusOf(state: CaState | null, isAsked: boolean): PrimaryStatus {
-    const listing = this.#listing;
+    const { listing, readAt } = this.#memory;
     const committed = state?.primary?.index ?? null;
     // The index also grows with the primary's configuration, which is not followed.
     const isSame = state !== null && listing !== null && !differs(state, listing);
     return {
       datacenter: this.primary.name,
       isAsked,
-      lastContact: this.#readAt,
+      lastContact: readAt,
       index: listing?.index ?? null,
       followedIndex: isSame ? listing.index : committed,
       clockOffsetMs: this.primary.clockOffsetMs,
@@ -96,11 +103,14 @@ export class Follower {
   /**
    * Reads the roots, unless that was a moment ago and they could be followed. It never rejects.
    * @param now also if it was a moment ago. @default false
+   * @param known what is followed: another replica may have read later roots.
    */
-  async look(now = false): Promise<void> {
-    const ageMs = this.#ports.clock.now().getTime() - (this.#readAt?.getTime() ?? 0);
+  async look(now = false, known: CaState["primary"] = null): Promise<void> {
+    const ageMs = this.#ports.clock.now().getTime() - (this.#memory.readAt?.getTime() ?? 0);
     // After a failure the roots may be others than those that were read.
-    const isFresh = Math.abs(ageMs) < POLL_MS && this.step.fault === null;
+    const isOlder =
+      known?.datacenter === this.primary.name && known.index > (this.listing?.index ?? 0);
+    const isFresh = Math.abs(ageMs) < POLL_MS && this.step.fault === null && !isOlder;
     if (!now && (isFresh || !this.#reading.isDue)) return;
     await this.#read(null).catch(() => undefined);
   }
@@ -112,9 +122,9 @@ export class Follower {
    */
   async watch(signal: AbortSignal): Promise<boolean | null> {
     if (!this.#reading.isDue) return null;
-    const before = this.#listing?.index ?? null;
+    const before = this.#memory.listing?.index ?? null;
     return this.#read(before, signal).then(
-      () => this.#listing?.index !== before,
+      () => this.#memory.listing?.index !== before,
       () => null,
     );
   }
@@ -122,18 +132,18 @@ export class Follower {
   async #read(after: number | null, signal?: AbortSignal): Promise<void> {
     const { clock, log } = this.#ports;
     const known = this.#reading.fault?.reason;
-    const before = this.#listing;
+    const before = this.#memory.listing;
     const { name } = this.primary;
     try {
       await this.#reading.run(async () => {
         const listing = await this.primary.roots(after, signal);
         // An answer that took long may be older than one that was read since.
-        if (after === null || this.#listing === null || after === this.#listing.index)
-          this.#listing = listing;
-        this.#readAt = clock.now();
+        if (after === null || this.#memory.listing === null || after === this.#memory.listing.index)
+          this.#memory.listing = listing;
+        this.#memory.readAt = clock.now();
       });
       // Why the step failed may be over: the primary was away, or its roots were others.
-      if (known !== undefined || this.#listing?.index !== before?.index)
+      if (known !== undefined || this.#memory.listing?.index !== before?.index)
         this.step.retryWithin(RETRY_MS);
       if (known !== undefined) log.info("The primary datacenter answers again", { primary: name });
     } catch (error) {

@@ -8,17 +8,11 @@ import { ConfigError, ConflictError, faultCodeOf, reasonOf } from "../errors.ts"
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Provider, ProviderHealth } from "../ports/provider.ts";
 import type { CaPorts } from "./ca-ports.ts";
+import { createRetryMemory, type Fault, type RetryMemory } from "./replica-memory.ts";
 import type { Step } from "./schedule.ts";
 
 /** How long a CA that closes waits for its provider, in milliseconds. */
 const CLOSE_MS = 2000;
-
-interface Fault {
-  readonly reason: string;
-  /** As `faultCodeOf` has it. */
-  readonly code: string;
-  readonly since: Date;
-}
 
 /**
  * A step with exponential backoff: after each failure in a row the pause doubles, from 2 s up to
@@ -28,28 +22,36 @@ export class RetriedStep {
   readonly #clock: Clock;
   readonly #random: Random | null;
   readonly #longestMs: number;
-  #failures = 0;
-  #failedAt = 0;
-  #waitMs = 0;
-  /** Why it fails, and since when; null after a success. */
-  fault: Fault | null = null;
+  readonly #memory: RetryMemory;
 
   /**
    * @param random shortens each pause by up to a half; null: no jitter. @default null
    * @param longestMs the longest pause, in milliseconds. @default no other bound
+   * @param memory what is known of earlier attempts. @default there were none
    */
   constructor(
     clock: Clock,
     random: Random | null = null,
     longestMs: number = Number.POSITIVE_INFINITY,
+    memory: RetryMemory = createRetryMemory(),
   ) {
     this.#clock = clock;
     this.#random = random;
     this.#longestMs = longestMs;
+    this.#memory = memory;
+  }
+
+  /** Why it fails, and since when; null after a success. */
+  get fault(): Fault | null {
+    return this.#memory.fault;
+  }
+
+  set fault(fault: Fault | null) {
+    this.#memory.fault = fault;
   }
 
   get isDue(): boolean {
-    return hasPassed(this.#clock, this.#failedAt, this.#waitMs);
+    return hasPassed(this.#clock, this.#memory.failedAt, this.#memory.waitMs);
   }
 
   /**
@@ -57,22 +59,23 @@ export class RetriedStep {
    * @param ms the pause, in milliseconds, if it is longer.
    */
   retryWithin(ms: number): void {
-    this.#waitMs = Math.min(this.#waitMs, ms);
+    this.#memory.waitMs = Math.min(this.#memory.waitMs, ms);
   }
 
   /** @throws whatever `work` throws */
   async run(work: () => Promise<unknown>): Promise<void> {
+    const memory = this.#memory;
     try {
       await work();
-      [this.#failures, this.#waitMs, this.fault] = [0, 0, null];
+      [memory.failures, memory.waitMs, memory.fault] = [0, 0, null];
     } catch (error) {
       const now = this.#clock.now();
-      this.#failures = Math.min(8, this.#failures + 1);
+      memory.failures = Math.min(8, memory.failures + 1);
       const share = 1 - (this.#random?.fraction() ?? 0) / 2;
-      const pauseMs = Math.min(1000 * 2 ** this.#failures, this.#longestMs);
-      [this.#failedAt, this.#waitMs] = [now.getTime(), pauseMs * share];
-      const since = this.fault?.since ?? now;
-      this.fault = { reason: reasonOf(error), code: faultCodeOf(error), since };
+      const pauseMs = Math.min(1000 * 2 ** memory.failures, this.#longestMs);
+      [memory.failedAt, memory.waitMs] = [now.getTime(), pauseMs * share];
+      const since = memory.fault?.since ?? now;
+      memory.fault = { reason: reasonOf(error), code: faultCodeOf(error), since };
       throw error;
     }
   }

@@ -3,6 +3,7 @@
  * process has one for its life. On Workers all requests of an isolate share one.
  * @module
  */
+import type { PrimaryListing } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -61,10 +62,42 @@ export interface SignedHistory {
   since: number;
 }
 
+/** Why a step fails, and since when. */
+export interface Fault {
+  readonly reason: string;
+  /** As `faultCodeOf` has it. */
+  readonly code: string;
+  readonly since: Date;
+}
+
+/** A step that is retried. */
+export interface RetryMemory {
+  failures: number;
+  /** In milliseconds since 1970. */
+  failedAt: number;
+  /** The pause since then, in milliseconds. */
+  waitMs: number;
+  /** Null after a success. */
+  fault: Fault | null;
+}
+
+/** What is known of the primary datacenter. */
+export interface PrimaryMemory {
+  /** Its roots as they were read last, or null. */
+  listing: PrimaryListing | null;
+  readAt: Date | null;
+  /** Whether this replica led when it last looked at what is due. */
+  isAsked: boolean;
+  /** The attempts to read the roots, and to follow them. */
+  readonly reading: RetryMemory;
+  readonly step: RetryMemory;
+}
+
 export interface ReplicaMemory {
   readonly seen: SeenMemory;
   readonly health: HealthMemory;
   readonly limiter: LimiterMemory;
+  readonly primary: PrimaryMemory;
 }
 
 const MINUTE = 60_000;
@@ -91,6 +124,10 @@ export function createLimiterMemory(): LimiterMemory {
   return { nextTokenAt: 0, signed: { histories, most: 0 } };
 }
 
+export function createRetryMemory(): RetryMemory {
+  return { failures: 0, failedAt: 0, waitMs: 0, fault: null };
+}
+
 /** The memory of a replica that has seen nothing yet. */
 export function createReplicaMemory(): ReplicaMemory {
   return {
@@ -107,5 +144,12 @@ export function createReplicaMemory(): ReplicaMemory {
       compared: false,
     },
     limiter: createLimiterMemory(),
+    primary: {
+      listing: null,
+      readAt: null,
+      isAsked: false,
+      reading: createRetryMemory(),
+      step: createRetryMemory(),
+    },
   };
 }

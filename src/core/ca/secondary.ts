@@ -87,7 +87,7 @@ export class Secondary {
     collectAt: Date | null,
   ): Promise<{ readonly step: Step; readonly handled: boolean }> {
     const { follower, policy, clock } = this.#options;
-    await follower.look();
+    await follower.look(false, state?.primary ?? null);
     const { listing, primary } = follower;
     const due = nextFollowerStep(state, listing, { policy, time, collectAt });
     if (due.kind === "wait") follower.step.fault = null;
