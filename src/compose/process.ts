@@ -104,7 +104,7 @@ export async function composeOver(
     ports,
     codec,
     sealer,
-    lastSeen: openLastSeen(settings.store.kind, platform, codec, sealer),
+    lastSeen: openLastSeen(settings, platform, codec, sealer),
   };
   const providers = createProviders({ connect: vaultConnector(settings, platform), clock });
   const runtime = platform.process?.runtime ?? "unknown";
@@ -155,16 +155,17 @@ export async function composeOver(
 
 /** Each is null if it does not survive a restart. */
 function openLastSeen(
-  kind: Settings["store"]["kind"],
+  settings: Settings,
   data: DataFolder,
   codec: Codec,
   sealer: Sealer,
 ): Storage["lastSeen"] {
+  const { kind } = settings.store;
   const fileOf = (name: string) => (kind === "memory" ? null : data.persistentFile(name));
   const [ca, access] = [fileOf(lastSeenFile(kind)), fileOf(`seen-access-${kind}.json`)];
   return {
     ca: ca === null ? null : new LastSeenFile(codec, ca),
-    access: access === null ? null : new AclLastSeenFile(sealer, access),
+    access: access === null ? null : new AclLastSeenFile(sealer, access, boundDatacenter(settings)),
   };
 }
 

@@ -73,10 +73,17 @@ export class LastSeenFile implements LastSeenStore {
 export class AclLastSeenFile implements AclLastSeenStore {
   readonly #sealer: Pick<Sealer, "mac" | "verifyMac">;
   readonly #file: PersistentFile;
+  readonly #datacenter: string | null;
 
-  constructor(sealer: Pick<Sealer, "mac" | "verifyMac">, file: PersistentFile) {
+  /** @param datacenter the one that the file is bound to. @default null: a deployment of one */
+  constructor(
+    sealer: Pick<Sealer, "mac" | "verifyMac">,
+    file: PersistentFile,
+    datacenter: string | null = null,
+  ) {
     this.#sealer = sealer;
     this.#file = file;
+    this.#datacenter = datacenter;
   }
 
   async load(clusterId: string): Promise<Mark | null> {
@@ -86,24 +93,31 @@ export class AclLastSeenFile implements AclLastSeenStore {
     const seen = v.safeParse(SeenAcl, text);
     if (!seen.success) throw corrupt(what, "the file is malformed");
     const { mac, ...rest } = seen.output;
-    const valid = await this.#sealer.verifyMac(macInput(rest), mac).catch((error: unknown) => {
-      throw unreadable(what, error);
-    });
-    if (!valid) throw corrupt(what, "its MAC is invalid");
+    const isValid = (datacenter: string | null) =>
+      this.#sealer.verifyMac(macInput(rest, datacenter), mac).catch((error: unknown) => {
+        throw unreadable(what, error);
+      });
+    // A file from before there were several datacenters names none.
+    if (!(await isValid(this.#datacenter)) && !(await isValid(null)))
+      throw corrupt(what, "its MAC is invalid");
     const { index, tip } = rest;
     return rest.clusterId === clusterId ? { index, tip } : null;
   }
 
   async save(clusterId: string, { index, tip }: Mark): Promise<void> {
-    const mac = await this.#sealer.mac(macInput({ clusterId, index, tip }));
+    const mac = await this.#sealer.mac(macInput({ clusterId, index, tip }, this.#datacenter));
     await this.#file.write(
       JSON.stringify({ clusterId, index, tip, mac } satisfies v.InferOutput<typeof SeenAcl>),
     );
   }
 }
 
-function macInput({ clusterId, index, tip }: Mark & { readonly clusterId: string }): Bytes {
-  return utf8(JSON.stringify(["meshca access seen", 1, clusterId, index, tip]));
+function macInput(
+  { clusterId, index, tip }: Mark & { readonly clusterId: string },
+  datacenter: string | null,
+): Bytes {
+  const head = datacenter === null ? [1, clusterId] : [2, clusterId, datacenter];
+  return utf8(JSON.stringify(["meshca access seen", ...head, index, tip]));
 }
 
 const text = (what: string, reason: string, wayOut: string) =>
