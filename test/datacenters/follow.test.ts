@@ -181,7 +181,7 @@ describe("a secondary datacenter", () => {
     both.primary.away = true;
     const { document } = both.two.backend;
     await assert.rejects(both.two.manager.rotate(NOW), {
-      name: "ProviderError",
+      name: "PrimaryError",
       message: /No CA server answered/,
     });
     assert.equal(both.two.backend.document, document);
