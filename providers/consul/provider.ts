@@ -5,6 +5,7 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
+import { withoutFields } from "../../src/core/ca/config-fields.ts";
 import { ConfigError, FormatError, ProviderError, readOrNull } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type {
@@ -60,6 +61,11 @@ export const consulProvider: ProviderType<ConsulConfig> = {
     before.keySpec.type === after.keySpec.type && before.keySpec.bits === after.keySpec.bits,
   opensAlike: (before, after) => before.intermediateTtlMs === after.intermediateTtlMs,
   issuerOf: (state) => issuerChainOf(state)[0] ?? null,
+  withoutRoot: (raw) => (raw === null ? null : withoutFields(raw, ["PrivateKey", "RootCert"])),
+  sealedPurposes(state, root, clusterId) {
+    const signing = issuerChainOf(state)[0] ?? root;
+    return signing === null ? {} : { key: purposeOf(signing.key, { clusterId }) };
+  },
   rotateObstacle({ privateKey, rootCert }) {
     if (rootCert !== "")
       return "Cannot rotate: the root was supplied by an operator. Supply a new PrivateKey and RootCert in the CA configuration";
@@ -246,6 +252,9 @@ async function openKey(
 }
 
 /** Keys are sealed by key identifier, so that one key can stand behind several roots. */
-function purposeOf(info: PublicKeyInfo, context: ProviderContext): SealPurpose {
-  return { clusterId: context.clusterId, purpose: "ca-key", id: hex(keyIdOf(info.spki)) };
+function purposeOf(
+  info: PublicKeyInfo,
+  { clusterId }: Pick<ProviderContext, "clusterId">,
+): SealPurpose {
+  return { clusterId, purpose: "ca-key", id: hex(keyIdOf(info.spki)) };
 }

@@ -8,6 +8,7 @@ import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
 import { foldedName, mapSecrets } from "../../src/core/ca/config-fields.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type { ProviderContext } from "../../src/core/ports/provider.ts";
+import type { SealPurpose } from "../../src/core/ports/sealer.ts";
 import { type ConfigMap, HIDDEN, type ProviderState } from "../../src/core/state.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
 import { readState } from "./vault-state.ts";
@@ -67,17 +68,23 @@ export async function resolveConfig(
   if (previous?.state.secrets !== undefined && JSON.stringify(kept) === text)
     return { config, sealed: { secrets: previous.state.secrets } };
   const { sealer, clusterId } = context;
-  return { config, sealed: { secrets: await sealer.sealSecret(utf8(text), purposeOf(clusterId)) } };
+  return {
+    config,
+    sealed: { secrets: await sealer.sealSecret(utf8(text), loginPurpose(clusterId)) },
+  };
 }
 
-const purposeOf = (clusterId: string) => ({ clusterId, purpose: "vault-login", id: "vault" });
+/** For what the secrets of a configuration are encrypted. */
+export function loginPurpose(clusterId: string): SealPurpose {
+  return { clusterId, purpose: "vault-login", id: "vault" };
+}
 
 async function openSecrets(
   { secrets }: ProviderState,
   { sealer, clusterId }: ProviderContext,
 ): Promise<Secrets> {
   if (secrets === undefined) return {};
-  const bytes = await sealer.openSecret(secrets, purposeOf(clusterId));
+  const bytes = await sealer.openSecret(secrets, loginPurpose(clusterId));
   try {
     return JSON.parse(fromUtf8(bytes)) as Secrets;
   } finally {

@@ -6,9 +6,10 @@
 import type { ProviderType } from "../../src/core/ports/provider.ts";
 import { prepare, renew, requestIntermediate } from "./change.ts";
 import { VAULT_SECRET_FIELDS } from "./config.ts";
-import { parseSent, type SentVaultConfig } from "./config-secrets.ts";
+import { loginPurpose, parseSent, type SentVaultConfig } from "./config-secrets.ts";
 import type { VaultProviderOptions } from "./context.ts";
 import { garbageCollector } from "./garbage.ts";
+import { purposeOf } from "./intermediate.ts";
 import { openProvider } from "./opened.ts";
 import { rotationObstacle } from "./plan.ts";
 import { lent, readState, writeState } from "./vault-state.ts";
@@ -30,6 +31,10 @@ export function createVaultProvider(options: VaultProviderOptions): ProviderType
     rotateObstacle: (_, state) => (state === null ? null : rotationObstacle(readState(state))),
     issuerOf: (state) => readState(state).intermediate.certificate,
     handOver: (state) => ({ ...state, facts: writeState(lent(readState(state))) }),
+    sealedPurposes: (state, _, clusterId) => ({
+      secrets: loginPurpose(clusterId),
+      key: purposeOf(readState(state).intermediate.certificate.key, clusterId),
+    }),
     garbage: garbageCollector(connect),
   };
 }

@@ -22,6 +22,11 @@ const DatacenterStatus = v.object({
       Fault: v.nullable(v.object({ Code: v.string(), Reason: v.string(), Since: instant })),
     }),
   ),
+  OtherPrimary: v.optional(
+    v.nullable(v.object({ Datacenter: v.string(), Promotions: v.number(), By: v.string() })),
+    null,
+  ),
+  PreparedRoot: v.optional(v.nullable(v.object({ ID: v.string(), ActivateAt: instant })), null),
   Intermediate: v.nullable(
     v.object({
       ID: v.string(),

@@ -13,6 +13,7 @@ import { roots } from "./commands/connect/roots.ts";
 import { rotate } from "./commands/connect/rotate.ts";
 import { renew, sign } from "./commands/connect/sign.ts";
 import { connect } from "./commands/connect.ts";
+import { datacenter } from "./commands/datacenter.ts";
 import { deny } from "./commands/deny.ts";
 import { doctor } from "./commands/doctor.ts";
 import { healthcheck } from "./commands/healthcheck-command.ts";
@@ -49,6 +50,7 @@ export const PROGRAM: Group = {
     backup,
     conflict,
     recover,
+    datacenter,
     // Files.
     tls,
     inspect,

@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { FormatError } from "../core/errors.ts";
 import { readPem } from "../core/pem.ts";
-import type { PrimaryListing } from "../core/ports/primary.ts";
+import type { Primacy, PrimaryListing } from "../core/ports/primary.ts";
 import { type Certificate, readCertificate, readCertificatePem } from "../core/x509/certificate.ts";
 import { readRootsListing } from "./roots-listing.ts";
 
@@ -28,16 +28,21 @@ const Listing = v.object({
         null,
       ),
       Abandoned: v.optional(v.boolean(), false),
+      Prepared: v.optional(v.boolean(), false),
     }),
   ),
 });
 
 /**
  * Reads a listing whole, or not at all.
- * @param index X-Consul-Index of the response.
+ * @param index X-Consul-Index of the response. @param primacy from its headers.
  * @throws {FormatError} with the listing as subject
  */
-export function readPrimaryListing(json: string, index: number): PrimaryListing {
+export function readPrimaryListing(
+  json: string,
+  index: number,
+  primacy: Primacy | null,
+): PrimaryListing {
   const { trustDomain, roots, activeRootId } = readRootsListing(json);
   const rows = v.safeParse(Listing, JSON.parse(json));
   if (!rows.success) {
@@ -50,7 +55,7 @@ export function readPrimaryListing(json: string, index: number): PrimaryListing 
   if (clusters.size !== 1)
     throw new FormatError("the listing of roots names several clusters as ExternalTrustDomain");
   return {
-    ...{ trustDomain, clusterId, activeRootId, index },
+    ...{ trustDomain, clusterId, activeRootId, index, primacy },
     roots: roots.map((certificate) => {
       const row = byId.get(certificate.id);
       return {
@@ -60,6 +65,7 @@ export function readPrimaryListing(json: string, index: number): PrimaryListing 
           intermediateOf(pem, certificate.id, i),
         ),
         abandoned: row?.Abandoned ?? false,
+        prepared: row?.Prepared ?? false,
       };
     }),
   };

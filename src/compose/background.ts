@@ -42,7 +42,7 @@ export class BackgroundTasks {
     await Promise.all([
       this.#repeat("run CA maintenance", () => this.#maintain()),
       this.#repeat("follow the CA state in the store", () => this.#follow()),
-      ...(ca.isSecondary
+      ...(ca.hasPrimary
         ? [this.#repeat("follow the primary datacenter", () => this.#followPrimary())]
         : []),
       this.#repeat("send heartbeat", async () => {

@@ -29,8 +29,10 @@ import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { AccessControl } from "./access-control.ts";
 import { type AclMemory, createAclMemory } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
+import { boundDatacenter } from "./datacenter-settings.ts";
 import { diagnose } from "./diagnosis.ts";
 import { httpLimits } from "./http-limits.ts";
+import { peersOf } from "./peers.ts";
 import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
@@ -149,7 +151,7 @@ async function openAudit(
 
 function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAuthority {
   const { settings, platform, providers, policy, storage, self, memory, metrics } = parts;
-  const { primary } = parts;
+  const { primary, others } = parts;
   const { clock, random, log } = platform;
   const { bootstrap, tls } = settings;
   const { store, leases, replicas, looks } = storage.ports;
@@ -171,8 +173,9 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
     self,
     lastSeen: storage.lastSeen.ca,
     datacenter: settings.datacenter,
-    hasDatacenters: settings.primaryDatacenter !== null,
+    hasDatacenters: boundDatacenter(settings) !== null,
     primary,
+    peers: boundDatacenter(settings) === null ? null : peersOf(others, settings.datacenter),
     ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
     reservedNames: (addresses) => reservedNames(settings, addresses),
     bootstrap: {
@@ -277,7 +280,7 @@ export async function createFirstState(
 ): Promise<void> {
   const until = clock.now().getTime() + START_MS;
   // A secondary datacenter says why it waits for the primary one, and joins in the background.
-  const isLast = () => ca.isSecondary || clock.now().getTime() >= until;
+  const isLast = () => ca.hasPrimary || clock.now().getTime() >= until;
   for (;;) {
     await create(isLast()).catch((error: unknown) => {
       // Another replica holds the lease or took it over, or the provider does not answer: retry.

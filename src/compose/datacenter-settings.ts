@@ -29,13 +29,17 @@ export class LiveDatacenterSettings {
   }
 }
 
-type Own = Pick<DatacenterSettings, "primary" | "primaryDatacenter"> & {
+type Own = DatacenterSettings & {
   readonly datacenter: string;
 };
 
 /** The datacenter that stored keys are bound to; null in a deployment of one. */
-export function boundDatacenter({ primaryDatacenter, datacenter }: Own): string | null {
-  return primaryDatacenter === null ? null : datacenter;
+export function boundDatacenter({
+  primaryDatacenter,
+  datacenters,
+  datacenter,
+}: Own): string | null {
+  return primaryDatacenter === null && datacenters.size === 0 ? null : datacenter;
 }
 
 /** The datacenter whose states are read; another one's are refused, also in a deployment of one. */

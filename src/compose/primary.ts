@@ -20,6 +20,7 @@ import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { PrimaryDatacenter, PrimaryListing } from "../core/ports/primary.ts";
 import type { Certificate } from "../core/x509/certificate.ts";
+import { readPrimacy } from "../net/primacy.ts";
 
 /** How long the primary holds a blocking query, in milliseconds; it adds up to a sixteenth (Consul). */
 const WAIT_MS = 60_000;
@@ -75,7 +76,8 @@ export class PrimaryServers implements PrimaryDatacenter {
           const index = wholeNumber(response.header("x-consul-index"));
           if (index === null || response.status !== 200)
             throw new FormatError("the response of the roots has no X-Consul-Index");
-          return readPrimaryListing(response.body, index);
+          const primacy = readPrimacy((name) => response.header(name));
+          return readPrimaryListing(response.body, index, primacy);
         },
       }),
     );

@@ -14,6 +14,7 @@ import {
   warningDays,
 } from "../core/ca/expiry.ts";
 import { unexpiredIntermediates } from "../core/ca/intermediates.ts";
+import { otherPrimaryText } from "../core/ca/other-primary.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -76,6 +77,7 @@ export class Report {
       ...(certificate === null ? [] : fallbackLines(certificate)),
       ...this.#rotationLine(),
       ...primaryLines(ca.status),
+      ...promotionLines(ca.status),
       ...this.#intermediatesLine(),
       ...this.troubles().map(([subject, trouble]): [string, string] => [
         "remedy",
@@ -263,6 +265,15 @@ function primaryLines({ primary }: Status): [string, string][] {
       ? ""
       : `; not followed since ${fault.since.toISOString()} (${fault.code}): ${fault.reason}`;
   return [["primary", `${[datacenter, ...known, ...followed].join(", ")}${reason}`]];
+}
+
+/** What a promotion left to be done: a second primary, and a root that does not sign yet. */
+function promotionLines({ otherPrimary: other, preparedRoot: root }: Status): [string, string][] {
+  const lines: [string, string][] = [];
+  if (other !== null) lines.push(["other_primary", otherPrimaryText(other)]);
+  if (root !== null)
+    lines.push(["prepared_root", `${root.rootId}, active from ${root.activateAt.toISOString()}`]);
+  return lines;
 }
 
 function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {

@@ -10,7 +10,7 @@ import type { Certificate } from "./x509/certificate.ts";
  * The newest schema that this code reads and writes. A change of the stored form needs a new one,
  * with an upcast in the codec.
  */
-export const SCHEMA = 6;
+export const SCHEMA = 7;
 
 /**
  * Every schema that this code reads, the oldest first. An older one is still written while a
@@ -23,8 +23,10 @@ export const SCHEMA = 6;
  * - 5: and `recordSchema` of `access`; written only if a state needs it.
  * - 6: and `datacenter`, `primary` and `intermediates`; configurations may have the
  *   fields of `FIELDS_SINCE_6`; written only if a state needs it.
+ * - 7: and `promotions`, prepared roots and `prepared` of the provider; written only if a state needs
+ *   it.
  */
-export const SCHEMAS = [1, 2, 3, 4, 5, SCHEMA] as const;
+export const SCHEMAS = [1, 2, 3, 4, 5, 6, SCHEMA] as const;
 
 /** The first schema with `leafIssuers` and `access`. */
 export const ACCESS_SCHEMA = 3;
@@ -109,7 +111,8 @@ export interface AccessRecord {
   readonly recordSchema?: 3 | undefined;
 }
 
-type RootStatus = "active" | "retired";
+/** `prepared`: published, so that clients trust it, and signs nothing yet. */
+type RootStatus = "active" | "retired" | "prepared";
 
 export interface RootEntry {
   /** SHA-1 of the DER in colon hex. */
@@ -124,7 +127,7 @@ export interface RootEntry {
   readonly status: RootStatus;
   /** Since when it has this status, by the store's clock. */
   readonly since: Date;
-  /** When it was retired last, by the store's clock; null while active. */
+  /** When it was retired last, by the store's clock; null before. */
   readonly rotatedOutAt: Date | null;
   /** Given up by force: clients with no other root reject new leaves, and its key is destroyed. */
   readonly abandoned: boolean;
@@ -148,6 +151,13 @@ export interface ProviderRecord {
   readonly provider: string;
   readonly config: ConfigMap | null;
   readonly state: ProviderState;
+}
+
+/** The key of a prepared root, with the configuration that is in use once it is active. */
+export interface PreparedRoot extends ProviderRecord {
+  readonly rootId: string;
+  /** When it becomes active at the earliest, by the store's clock. */
+  readonly activateAt: Date;
 }
 
 /** The primary datacenter as a secondary one knows it. */
@@ -181,6 +191,11 @@ export interface CaState extends ClusterIdentity {
   readonly datacenter: string | null;
   /** What this datacenter follows; null if it is the primary one. */
   readonly primary: FollowedPrimary | null;
+  /**
+   * How often a datacenter of this mesh was promoted to the primary one. Of two datacenters that both
+   * are the primary one, the one with the higher number is followed. 0 in schemas below 7.
+   */
+  readonly promotions: number;
   /** What was issued for the CAs of other datacenters, the latest first. */
   readonly intermediates: readonly IssuedIntermediate[];
   /** The schema that it is stored in. */
@@ -204,6 +219,8 @@ export interface CaState extends ClusterIdentity {
     readonly active: ProviderState;
     /** By root ID: the keys of retired roots, until their roots are pruned. */
     readonly retired: Readonly<Record<string, ProviderRecord>>;
+    /** Null if this datacenter has prepared no root. */
+    readonly prepared: PreparedRoot | null;
   };
 }
 
@@ -225,6 +242,7 @@ export function leastSchema(state: CaState): Schema {
   const configs = [config, ...Object.values(provider.retired)];
   const names = (fields: readonly string[]) =>
     configs.some((each) => namesField(each.config, fields));
+  if (state.promotions > 0 || state.roots.some(({ status }) => status === "prepared")) return 7;
   if (state.datacenter !== null || state.intermediates.length > 0) return DATACENTER_SCHEMA;
   if (names(FIELDS_SINCE_6)) return 6;
   if (access?.recordSchema !== undefined) return 5;

@@ -20,6 +20,7 @@ import { datacenterStatusRoutes } from "./routes/datacenter-status.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
 import { diagnosisRoutes } from "./routes/diagnosis.ts";
 import { intermediateRoutes } from "./routes/intermediates.ts";
+import { promoteRoutes } from "./routes/promote.ts";
 import { renewRoutes } from "./routes/renew.ts";
 import { rewrapRoutes } from "./routes/rewrap.ts";
 import { rootsRoutes } from "./routes/roots.ts";
@@ -49,6 +50,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
       backups: options.backups,
       runtime,
     }),
+    ...promoteRoutes({ ca, codec, bodies, maxBody: maxBodyBackup }),
     ...denylistRoutes({ control, audit, bodies }),
     ...aclRoutes({ acl, audit, bodies }),
     ...aclAuthorizeRoutes({ control, audit, bodies }),

@@ -1,11 +1,15 @@
 /**
- * Decodes the bodies of configuration changes and rotations as Consul does.
+ * Decodes the bodies of configuration changes, rotations and promotions, as Consul does its own.
  * @module
  */
+
+import { parseDuration } from "../consul/duration.ts";
 import { type Json, sortKeys } from "../consul/go-json.ts";
 import * as go from "../consul/go-struct.ts";
 import type { ConfigurationRequest } from "../core/ca/plan-change.ts";
+import type { PromotionRoot } from "../core/ca/plan-promotion.ts";
 import type { RotationRequest } from "../core/ca/plan-root.ts";
+import { RequestError, readOrNull } from "../core/errors.ts";
 
 const Configuration = {
   Provider: go.string(".Alias.Provider"),
@@ -21,6 +25,21 @@ const Rotation = {
   ForceWithoutCrossSigning: go.bool("ForceWithoutCrossSigning"),
   ModifyIndex: go.uint64("ModifyIndex"),
 };
+
+const Promotion = {
+  ...Rotation,
+  Backup: go.string("Backup"),
+  NewRoot: go.bool("NewRoot"),
+  Soak: go.string("Soak"),
+};
+
+/**
+ * For how long a new root is published before it signs. A blocked query is answered at once, and a
+ * client that is between two asks again within seconds; longer than that is for clients that poll.
+ */
+const DEFAULT_SOAK = "10m";
+/** Seven days, in milliseconds. */
+const MAX_SOAK_MS = 604_800_000;
 
 /** The struct of Consul's CAConfiguration.UnmarshalJSON (agent/structs/connect_ca.go). */
 const GO_STRUCT =
@@ -47,4 +66,45 @@ export function decodeRotation(body: Json): RotationRequest {
     forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
   };
+}
+
+/** What a body asks for, with the backup as text. */
+export interface PromotionBody extends RotationRequest {
+  readonly root:
+    | { readonly kind: "backup"; readonly text: string }
+    | Exclude<PromotionRoot, { readonly kind: "backup" }>;
+}
+
+/** @throws {RequestError} `request_malformed` */
+export function decodePromotion(body: Json): PromotionBody {
+  const fields = go.decodeStruct(Promotion, body, "promotion");
+  const { Backup: text, NewRoot: isNew, Soak: soak } = fields;
+  const refuse = (message: string) => new RequestError("request_malformed", message);
+  if (text !== null && isNew === true)
+    throw refuse("Cannot promote: Backup and NewRoot are both given, and name different roots");
+  if (soak !== null && isNew !== true)
+    throw refuse(
+      "Cannot promote: Soak is given without NewRoot; only a new root is published first",
+    );
+  const root =
+    text !== null
+      ? ({ kind: "backup", text } as const)
+      : isNew === true
+        ? ({ kind: "new", soakMs: soakMs(soak ?? DEFAULT_SOAK) } as const)
+        : ({ kind: "own" } as const);
+  return {
+    root,
+    forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
+    modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
+  };
+}
+
+function soakMs(text: string): number {
+  const ms = readOrNull(() => parseDuration(text));
+  if (ms === null || ms < 0 || ms > MAX_SOAK_MS)
+    throw new RequestError(
+      "request_malformed",
+      "Cannot promote: Soak must be a duration from 0 to 168h, such as 10m",
+    );
+  return ms;
 }

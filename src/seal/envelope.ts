@@ -47,6 +47,10 @@ class EnvelopeSealer implements Sealer {
     return this.#ring.ids;
   }
 
+  of(datacenter: string | null): Sealer {
+    return new EnvelopeSealer(this.#ring, datacenter);
+  }
+
   sealKey(key: CryptoKey, purpose: SealPurpose): Promise<string> {
     return this.#seal("wrapKey", (dataKey, nonce) =>
       crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, this.#newData(purpose))),

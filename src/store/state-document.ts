@@ -116,13 +116,48 @@ const Body6 = v.strictObject({
   intermediates: v.array(issuedIntermediate),
 });
 
+const Body7 = v.strictObject({
+  ...Body6.entries,
+  promotions: index,
+  roots: v.array(
+    v.pipe(
+      v.strictObject({
+        ...rootEntries,
+        status: v.picklist(["active", "retired", "prepared"]),
+        leafIssuers: v.array(leafIssuer),
+      }),
+      v.transform(withAbandoned),
+    ),
+  ),
+  provider: v.strictObject({
+    ...Body6.entries.provider.entries,
+    prepared: v.nullable(
+      v.strictObject({
+        rootId: v.string(),
+        activateAt: instant,
+        provider: v.string(),
+        config: configMap,
+        state: providerState,
+      }),
+    ),
+  }),
+});
+
 type Since6 = Pick<CaState, "datacenter" | "primary" | "intermediates">;
-type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider"> & {
+type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots"> & {
   /** Absent: that of the cluster id. */
   readonly trustDomain?: string | undefined;
-} & Partial<Since6>;
+  readonly provider: Omit<CaState["provider"], "prepared"> & Partial<CaState["provider"]>;
+} & Partial<Since6 & Since7>;
 
-const BEFORE_6: Since6 = { datacenter: null, primary: null, intermediates: [] };
+type Since7 = Pick<CaState, "promotions">;
+
+const BEFORE_7: Since6 & Since7 = {
+  datacenter: null,
+  primary: null,
+  intermediates: [],
+  promotions: 0,
+};
 
 /** How the body of each schema becomes a state. */
 const upcasts = {
@@ -135,6 +170,7 @@ const upcasts = {
   4: Body4,
   5: Body5,
   6: Body6,
+  7: Body7,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {
@@ -195,8 +231,9 @@ class DocumentCodec implements Codec {
   async encode(state: CaState): Promise<string> {
     const { schema, clusterId, trustDomain, commitId, index } = state;
     const { ancestors, access, config, roots, provider } = state;
-    const { datacenter, primary, intermediates } = state;
+    const { datacenter, primary, intermediates, promotions } = state;
     const since6: Since6 = { datacenter, primary, intermediates };
+    const { prepared, ...keys } = provider;
     if (schema < leastSchema(state))
       throw new InvariantError(`Schema ${schema} cannot hold this state`);
     const body = JSON.stringify({
@@ -204,9 +241,10 @@ class DocumentCodec implements Codec {
       ...(schema < 3 ? {} : { access }),
       ...(schema < 4 ? {} : { trustDomain }),
       ...(schema < 6 ? {} : since6),
+      ...(schema < 7 ? {} : { promotions }),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
-      provider,
+      provider: { ...keys, ...(schema < 7 ? {} : { prepared }) },
     });
     const mac = await this.#sealer.mac(macInput(schema, clusterId, commitId, index, body));
     const head = { schema, clusterId, commitId, index };
@@ -215,6 +253,13 @@ class DocumentCodec implements Codec {
 
   async decode(document: string): Promise<CaState> {
     if (document === this.#last?.document) return this.#last.state;
+    const state = await this.decodeAny(document);
+    if (this.#datacenter !== null) requireOwn(state, this.#datacenter);
+    this.#last = { document, state };
+    return state;
+  }
+
+  async decodeAny(document: string): Promise<CaState> {
     const outer = parseJson(document);
     const newer = v.safeParse(NewerDocument, outer);
     if (newer.success)
@@ -236,10 +281,8 @@ class DocumentCodec implements Codec {
     const contents: Contents = inner.output;
     const trustDomain = contents.trustDomain ?? defaultTrustDomain(clusterId);
     const head = { schema, clusterId, trustDomain, commitId, index };
-    const state: CaState = { ...BEFORE_6, ...contents, ...head };
-    if (this.#datacenter !== null) requireOwn(state, this.#datacenter);
-    this.#last = { document, state };
-    return state;
+    const provider = { prepared: null, ...contents.provider };
+    return { ...BEFORE_7, ...contents, ...head, provider };
   }
 
   kekOf(document: string): string {

@@ -106,11 +106,11 @@ const ROWS: readonly Row[] = [
 
 /**
  * Their own files make the states that they need: a store that lost writes (conflict.test.ts), a CA
- * that has expired (recover.test.ts), deployments with each fault (doctor.test.ts), and access control
- * with its records (acl.test.ts).
+ * that has expired (recover.test.ts), deployments with each fault (doctor.test.ts), access control
+ * with its records (acl.test.ts), and several datacenters (datacenters/promote-processes.test.ts).
  */
 const ELSEWHERE: readonly string[] = [
-  ...["conflict resolve", "recover", "doctor"],
+  ...["conflict resolve", "recover", "doctor", "datacenter promote"],
   ...["acl", "login", "logout"],
 ];
 

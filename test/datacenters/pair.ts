@@ -20,11 +20,19 @@ export function listingOf({
     trustDomain: state.trustDomain,
     clusterId: state.clusterId,
     activeRootId: active.id,
-    roots: state.roots.map(({ name, certificate, intermediates, abandoned }) => ({
+    roots: state.roots.map(({ name, certificate, intermediates, abandoned, status }) => ({
       ...{ name, certificate, abandoned },
+      prepared: status === "prepared",
       intermediates,
     })),
     index: wireIndex(state),
+    primacy:
+      state.datacenter === null
+        ? null
+        : {
+            datacenter: state.primary?.datacenter ?? state.datacenter,
+            promotions: state.promotions,
+          },
   };
 }
 

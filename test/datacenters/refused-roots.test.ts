@@ -32,7 +32,10 @@ describe("a primary whose roots do not hold is refused", () => {
   ): PrimaryListing => ({
     ...listing,
     activeRootId: certificate.id,
-    roots: [...listing.roots, { name: "x", certificate, intermediates: [], abandoned: false }],
+    roots: [
+      ...listing.roots,
+      { name: "x", certificate, intermediates: [], abandoned: false, prepared: false },
+    ],
     ...more,
   });
   /** A root of this trust domain, the same one for the same dates. */

@@ -393,6 +393,8 @@ describe("docs/operations.md", () => {
         ...{ datacenter: "dc1", isAsked: true, lastContact: null, index: null },
         ...{ followedIndex: null, clockOffsetMs: null, fault: null },
       },
+      otherPrimary: { by: "dc2", trustDomain: "d", datacenter: "dc2", promotions: 1 },
+      preparedRoot: { rootId: "a", activateAt: clock.now() },
     };
     const troubled = new Proxy(manager, {
       get(target, name) {

@@ -186,7 +186,7 @@ describe("codec", () => {
     >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
-      /it has schema 7, this version of meshca knows up to 6/,
+      /it has schema 8, this version of meshca knows up to 7/,
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),

@@ -48,18 +48,20 @@ const OF_SECONDARY = {
   "intermediate.renewal": renewal,
 } as const;
 
+const OF_PRIMARY = ["primary.other", "datacenters.listed"] as const satisfies readonly CheckId[];
+
 export function datacenterChecks(facts: Facts): Result[] {
   const { datacenter } = facts;
   const ids = Object.keys(OF_SECONDARY) as (keyof typeof OF_SECONDARY)[];
   if ("error" in datacenter)
-    return [...ids, "datacenters.listed" as const].map((id) => unchecked(id, datacenter.error));
+    return [...ids, ...OF_PRIMARY].map((id) => unchecked(id, datacenter.error));
   const { Primary: primary, Intermediate: intermediate } = datacenter.value;
-  const listed = listedDatacenters(datacenter.value);
+  const listed = [otherPrimary(datacenter.value), listedDatacenters(datacenter.value)];
   if (primary === null)
-    return [...ids.map((id) => skipped(id, "this datacenter follows no other one")), listed];
+    return [...ids.map((id) => skipped(id, "this datacenter follows no other one")), ...listed];
   const severity = intermediate === null ? "critical" : "warning";
   const secondary = { facts, primary, intermediate, severity } as const;
-  return [...ids.map((id) => OF_SECONDARY[id](id, secondary)), listed];
+  return [...ids.map((id) => OF_SECONDARY[id](id, secondary)), ...listed];
 }
 
 /** The fault, if a check is the one for it. */
@@ -225,6 +227,24 @@ function renewal(id: CheckId, secondary: Secondary): Result {
       fix:
         remedyOf(facts, "the intermediate") ??
         "Mend what the checks of the primary datacenter found; it is renewed by itself then",
+    },
+  ]);
+}
+
+/** Two primary datacenters: this one, and one that was promoted. */
+function otherPrimary({ Primary: primary, OtherPrimary: other, Others }: DatacenterStatus): Result {
+  const id = "primary.other";
+  if (primary !== null) return skipped(id, "this datacenter is not the primary one");
+  if (Others.length === 0) return skipped(id, "no other datacenter is in the configuration");
+  if (other === null) return ok(id, `none of ${Others.join(", ")} is`);
+  const { Datacenter, Promotions, By } = other;
+  const what = `Datacenter ${Datacenter} is the primary one by promotion ${Promotions}, as a server of ${By} says`;
+  return found(id, what, [
+    {
+      severity: "critical",
+      what,
+      why: "This datacenter signs leaves only: it signs no intermediate and changes neither its root nor its configuration, since the others would not follow",
+      fix: `Configure this datacenter to follow ${Datacenter} and restart its servers; or run meshca datacenter promote here, if this one is to remain the primary`,
     },
   ]);
 }

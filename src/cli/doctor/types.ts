@@ -68,6 +68,7 @@ export const CHECKS = {
   "primary.role": "the primary datacenter is one",
   "primary.trust_domain": "the trust domain of the primary datacenter",
   "primary.followed": "the roots of the primary datacenter are followed",
+  "primary.other": "no other datacenter is the primary one in place of this one",
   "primary.clock": "the clocks of the primary datacenter and this one",
   "store.reachable": "the store answers",
   "store.eviction": "Redis never deletes keys by itself",

@@ -2,8 +2,9 @@
  * What an operator can ask a replica for, and decide.
  * @module
  */
+import type { PrimacyClaim } from "../ports/primary.ts";
 import type { Replica } from "../ports/replicas.ts";
-import type { CaState } from "../state.ts";
+import type { CaState, PreparedRoot } from "../state.ts";
 import type { PrimaryStatus } from "./follower.ts";
 
 /** The status of this replica. */
@@ -37,6 +38,10 @@ export interface Status {
   readonly providerUnavailable: boolean;
   /** What this datacenter follows; null in a primary one. */
   readonly primary: PrimaryStatus | null;
+  /** The datacenter that is the primary one in place of this primary one, or null. */
+  readonly otherPrimary: PrimacyClaim | null;
+  /** The root that is published and does not sign yet, or null. */
+  readonly preparedRoot: Pick<PreparedRoot, "rootId" | "activateAt"> | null;
 }
 
 /** Two states between which an operator has to decide. */

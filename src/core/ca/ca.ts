@@ -5,10 +5,10 @@
  * @module
  */
 
-import { ConflictError, faultCodeOf, NotReadyError, reasonOf } from "../errors.ts";
+import { ConflictError, faultCodeOf, NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
-import type { PrimaryDatacenter } from "../ports/primary.ts";
+import type { PeerDatacenters, PrimaryDatacenter } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
 import { ACCESS_SCHEMA, type AccessRecord, type CaState, DATACENTER_SCHEMA } from "../state.ts";
@@ -17,7 +17,13 @@ import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import { type AutoRotation, autoRotationAt, autoRotationOf } from "./auto-rotation.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } from "./change.ts";
+import {
+  type Change,
+  type ChangeContext,
+  ChangeRunner,
+  NOTHING_STORED,
+  type PlannedChange,
+} from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
 import { Follower } from "./follower.ts";
 import { garbageDueAt } from "./garbage.ts";
@@ -25,8 +31,15 @@ import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
 import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
-import { type ConfigurationRequest, newCommitId, planConfiguration } from "./plan-change.ts";
+import { OtherPrimary } from "./other-primary.ts";
+import {
+  type ConfigurationRequest,
+  newCommitId,
+  planConfiguration,
+  requireNothingPrepared,
+} from "./plan-change.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
+import { type PromotionRequest, planActivation, planPromotion } from "./plan-promotion.ts";
 import {
   type BootstrapConfig,
   newClusterId,
@@ -59,8 +72,13 @@ export interface CaOptions {
   readonly datacenter: string;
   /** Whether the deployment has several datacenters, of which this is one. @default false */
   readonly hasDatacenters?: boolean;
-  /** The primary datacenter, if this one follows it. @default null: this is the primary one */
+  /**
+   * The datacenter that this one follows, until this one is promoted, and again once that one is.
+   * @default null: this is the primary one
+   */
   readonly primary?: PrimaryDatacenter | null;
+  /** The other datacenters in the configuration. @default null: a deployment of one datacenter */
+  readonly peers?: PeerDatacenters | null;
   /** The names that a server's own certificate is allowed to have. @default NO_SERVER_NAMES */
   readonly serverNames?: ServerNames;
   /**
@@ -95,8 +113,10 @@ export class CertificateAuthority {
   /** Into which every state is bound; null in a deployment of one datacenter. */
   readonly #boundDatacenter: string | null;
   readonly #primaryMemory: PrimaryMemory;
-  /** Null in a primary datacenter. */
+  /** Null if no datacenter to follow is configured. */
   readonly #secondary: Secondary | null;
+  /** Null in a deployment of one datacenter. */
+  readonly #otherPrimary: OtherPrimary | null;
 
   /** @throws {RangeError} for lease times or ages that cannot work */
   constructor(options: CaOptions) {
@@ -134,6 +154,9 @@ export class CertificateAuthority {
             maintenance: this.#maintenance,
             ...{ policy, clock, metrics, bootstrap: options.bootstrap },
           });
+    const { peers = null } = options;
+    this.#otherPrimary =
+      peers === null ? null : new OtherPrimary({ peers, datacenter, clock, log: ports.log });
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
       datacenter,
@@ -165,8 +188,12 @@ export class CertificateAuthority {
    * Takes what this replica saw before a restart, and what is stored.
    * @throws {CaError} if the CA cannot be served by this replica
    */
-  start(): Promise<void> {
-    return this.#replica.start();
+  async start(): Promise<void> {
+    await this.#replica.start();
+    const { snapshot } = this;
+    if (snapshot === null) return;
+    const obstacle = this.#roleObstacle(snapshot.state);
+    if (obstacle !== null) throw new StoreError("datacenter_differs", `Cannot serve: ${obstacle}`);
   }
 
   /** Reads the store and takes what is newer. @throws {StoreError} */
@@ -240,8 +267,10 @@ export class CertificateAuthority {
    * @returns whether anything changed.
    */
   configure(request: ConfigurationRequest, caller: Caller = NOBODY): Promise<boolean> {
-    if (this.#secondary !== null) return this.#secondary.configure(request, caller);
+    const following = this.#following;
+    if (following !== null) return following.configure(request, caller);
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
+      await this.#requireLeading(change, "Cannot change the configuration");
       const planned = await planConfiguration(change.require(), request, change);
       if (planned === null) change.recordUnchanged("configure");
       else await change.commit(planned);
@@ -254,10 +283,24 @@ export class CertificateAuthority {
    * @returns the snapshot with it.
    */
   rotate(request: RotationRequest, caller: Caller = NOBODY): Promise<Snapshot> {
-    if (this.#secondary !== null) return this.#secondary.rotate(request, caller);
-    return this.#changes.run("RECONFIGURING", caller, async (change) =>
-      change.commit(await planNewRoot(change.require(), request, change)),
-    );
+    const following = this.#following;
+    if (following !== null) return following.rotate(request, caller);
+    return this.#changes.run("RECONFIGURING", caller, async (change) => {
+      await this.#requireLeading(change, "Cannot rotate");
+      return change.commit(await planNewRoot(change.require(), request, change));
+    });
+  }
+
+  /**
+   * Makes this datacenter the primary one of its mesh. Others follow it once they are configured to.
+   * @returns the snapshot with its root.
+   */
+  promote(request: PromotionRequest, caller: Caller = NOBODY): Promise<Snapshot> {
+    return this.#changes.run("RECONFIGURING", caller, async (change) => {
+      const snapshot = change.require();
+      const claims = (await this.#otherPrimary?.look(snapshot.state, 0)) ?? [];
+      return change.commit(await planPromotion(snapshot, request, claims, change));
+    });
   }
 
   /**
@@ -290,6 +333,7 @@ export class CertificateAuthority {
     try {
       // After a rotation all datacenters ask at the same time.
       const signed = await this.#changes.runInTurn("RENEWING", request.caller, async (change) => {
+        await this.#requireLeading(change, "Cannot sign intermediate");
         const { planned, path } = await planIntermediate(change.require(), request, change);
         await change.commit(planned);
         return path;
@@ -402,14 +446,20 @@ export class CertificateAuthority {
     const time = await this.#deletionClock.look(state);
     if (this.#replica.stopped !== null) return { kind: "wait", until };
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
-    if (this.#secondary !== null) {
+    if (this.#secondary !== null && (await this.#secondary.look(state))) {
       const { step, handled } = await this.#secondary.tick(state, time, garbageAt);
       return handled ? step : this.#maintain(step);
+    }
+    if (state !== null) {
+      // Another replica has settings by which this datacenter follows.
+      if (this.#roleObstacle(state) !== null) return { kind: "wait", until };
+      await this.#otherPrimary?.look(state);
     }
     const rotateAt = state === null ? null : autoRotationAt(state, providers);
     const due = nextStep(state, this.#policy, time, { collectAt: garbageAt, rotateAt });
     if (due.kind === "bootstrap") await this.#bootstrap();
     else if (due.kind === "prune") await this.#apply(planPrune);
+    else if (due.kind === "activate") await this.#apply(planActivation);
     else {
       await this.#recordDatacenter();
       return this.#maintain(due);
@@ -436,6 +486,11 @@ export class CertificateAuthority {
 
   /** Whether this datacenter follows another one. */
   get isSecondary(): boolean {
+    return this.#following !== null;
+  }
+
+  /** Whether a datacenter to follow is configured. */
+  get hasPrimary(): boolean {
     return this.#secondary !== null;
   }
 
@@ -521,9 +576,10 @@ export class CertificateAuthority {
   /** Inspects the provider's issuer and root: a lost issuer is renewed, another root followed. */
   async #inspect(): Promise<void> {
     const found = await this.snapshot?.provider?.external?.inspect();
-    if (this.#secondary !== null) {
+    const following = this.#following;
+    if (following !== null) {
       // The root is the primary's.
-      if (found?.issuerLost === true) await this.#secondary.replaceIssuer();
+      if (found?.issuerLost === true) await following.replaceIssuer();
       return;
     }
     if (!found?.rootReplaced) this.#maintenance.setRefusedRoot(null);
@@ -533,6 +589,30 @@ export class CertificateAuthority {
       () => this.#maintenance.setRefusedRoot(null),
       (error: unknown) => this.#maintenance.setRefusedRoot(error),
     );
+  }
+
+  /** What follows the primary datacenter; null if this is the primary one. */
+  get #following(): Secondary | null {
+    const state = this.snapshot?.state ?? null;
+    return state === null || state.primary !== null ? this.#secondary : null;
+  }
+
+  /** That this replica has the settings of a primary datacenter and the state of a secondary one. */
+  #roleObstacle({ primary }: CaState): string | null {
+    if (primary === null || this.#secondary !== null) return null;
+    return `the stored state follows the primary datacenter ${primary.datacenter}, and the settings of this server name no other primary datacenter. Configure it to follow ${primary.datacenter}, or promote this datacenter first`;
+  }
+
+  /**
+   * @throws {ConflictError} `transition_invalid` if another datacenter is the primary one, or a root is
+   * prepared
+   */
+  async #requireLeading(change: Change, action: string): Promise<void> {
+    const { state } = change.require();
+    const obstacle = this.#roleObstacle(state);
+    if (obstacle !== null) throw new ConflictError("transition_invalid", `${action}: ${obstacle}`);
+    await this.#otherPrimary?.require(state, action);
+    requireNothingPrepared(state);
   }
 
   async #retryRollback(): Promise<void> {
@@ -578,7 +658,9 @@ export class CertificateAuthority {
       live,
       notes,
       providerUnavailable: unavailable,
-      primary: this.#secondary?.statusOf(current?.state ?? null, leads || this.#ledLast) ?? null,
+      primary: this.#following?.statusOf(current?.state ?? null, leads || this.#ledLast) ?? null,
+      otherPrimary: this.#otherPrimary?.found ?? null,
+      preparedRoot: current?.state.provider.prepared ?? null,
     };
   }
 

@@ -18,6 +18,7 @@ import type {
   ProviderTypes,
 } from "../ports/provider.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
+import type { Sealer } from "../ports/sealer.ts";
 import type { Expected } from "../ports/store.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import {
@@ -32,7 +33,7 @@ import {
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/leaf.ts";
-import type { CaPorts } from "./ca-ports.ts";
+import type { CaPorts, Hints } from "./ca-ports.ts";
 import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
 import type { Replica } from "./replica.ts";
@@ -62,7 +63,9 @@ export interface PlannedChange {
     | "record-datacenter"
     | "intermediate"
     | "join"
-    | "follow";
+    | "follow"
+    | "promote"
+    | "activate";
   readonly snapshot: Snapshot;
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
@@ -88,6 +91,8 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   intermediate: "signed an intermediate for another datacenter",
   join: "took over the roots of the primary datacenter, with an intermediate of this one",
   follow: "followed the roots of the primary datacenter",
+  promote: "made this datacenter the primary one",
+  activate: "made the prepared root the active one",
 };
 
 /** What a first commit expects. */
@@ -233,6 +238,20 @@ export class Change {
 
   /** @throws {NotReadyError} `operation_running` if another change may run */
   readonly requireLease = (): void => this.#lease.requireHeld();
+
+  /** Encrypts and decrypts what is stored. */
+  get sealer(): Sealer {
+    return this.#setup.ports.sealer;
+  }
+
+  /** Into which every state is bound; null in a deployment of one datacenter. */
+  get datacenter(): string | null {
+    return this.#setup.datacenter;
+  }
+
+  get hints(): Hints {
+    return this.#setup.ports.hints;
+  }
 
   /** Opens a provider. The change closes it at its end, unless it is committed. */
   async open(type: ProviderType, opening: Opening): Promise<Provider> {

@@ -11,6 +11,14 @@ export function foldedName(name: string): string {
   return name.replaceAll("_", "").toLowerCase();
 }
 
+/** A configuration without some fields, however they are spelled in it. */
+export function withoutFields(config: ConfigMap, names: readonly string[]): ConfigMap {
+  const folded = names.map(foldedName);
+  return Object.fromEntries(
+    Object.entries(config).filter(([key]) => !folded.includes(foldedName(key))),
+  );
+}
+
 /** Two spellings of one field in the same object, as paths from the top. */
 type SameField = readonly [first: string, second: string];
 

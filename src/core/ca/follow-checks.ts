@@ -2,22 +2,16 @@
  * What a secondary datacenter requires of the primary's roots, and of an intermediate that it signed.
  * @module
  */
-import { ConflictError, ProviderError } from "../errors.ts";
-import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import { ConflictError, PrimaryError, ProviderError } from "../errors.ts";
+import type { PrimaryListing } from "../ports/primary.ts";
 import type { Provider } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRoot, type CaState } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { isSignedBy } from "../x509/chain.ts";
 import type { ChangeContext } from "./change.ts";
-import { activeOf, crossSignedIn } from "./followed-roots.ts";
+import { activeOf, crossSignedIn, type Followed } from "./followed-roots.ts";
 import { proveCrossing } from "./snapshot.ts";
-
-/** What a secondary datacenter follows, as it is known now. */
-export interface Followed {
-  readonly primary: PrimaryDatacenter;
-  readonly listing: PrimaryListing;
-}
 
 /** The shortest life of an intermediate that is taken, in milliseconds: the shortest LeafCertTTL. */
 const MIN_LIFE_MS = 3_600_000;
@@ -29,6 +23,7 @@ export async function requireFollowable(
   now: Date,
 ): Promise<void> {
   requireSameDomain(state, listing, primary.name);
+  requirePrimacy(listing, primary.name, state);
   requireNoRegression(state, listing, primary.name);
   const known = state.roots.map(({ certificate }) => certificate);
   await requireUsable(listing, known, primary.name, now);
@@ -69,7 +64,10 @@ export async function proveUnderEach(
 ): Promise<void> {
   const active = activeOf(listing);
   const targets = listing.roots
-    .filter(({ abandoned, certificate }) => !abandoned && inForce(certificate, now))
+    .filter(
+      ({ abandoned, prepared, certificate }) =>
+        !abandoned && !prepared && inForce(certificate, now),
+    )
     .map(({ certificate }) => certificate);
   const failed = await proveCrossing(
     provider,
@@ -98,6 +96,39 @@ function requireSameDomain(
     "cluster_differs",
     `Cannot follow datacenter ${primary}: it has the trust domain ${listing.trustDomain} (cluster ${listing.clusterId}), and this datacenter ${trustDomain} (cluster ${clusterId}); check the addresses of the primary datacenter`,
   );
+}
+
+/**
+ * @param known what was followed before; null: nothing.
+ * @throws {PrimaryError} `not_primary` if a listing is of a secondary datacenter
+ * @throws {ConflictError} `transition_invalid` if another datacenter took its place as the primary one
+ */
+export function requirePrimacy(
+  { primacy }: PrimaryListing,
+  primary: string,
+  known: Pick<CaState, "primary" | "promotions"> | null,
+): void {
+  const refuse = (why: string) =>
+    new ConflictError("transition_invalid", `Cannot follow datacenter ${primary}: ${why}`);
+  // A version that does not say it knows of no promotion.
+  const { datacenter, promotions: its } = primacy ?? { datacenter: primary, promotions: 0 };
+  if (datacenter !== primary)
+    throw new PrimaryError(
+      "not_primary",
+      `Cannot follow datacenter ${primary}: it is not the primary datacenter, and follows ${datacenter}; set the name and the servers of the primary datacenter to those of ${datacenter}`,
+    );
+  if (known === null) return;
+  const { promotions } = known;
+  if (its < promotions)
+    throw refuse(
+      `another datacenter was promoted after it: this datacenter has seen promotion ${promotions}, and the last one that it knows is ${its}. Set the name and the servers of the primary datacenter to those of the promoted one`,
+    );
+  const before = known.primary?.datacenter ?? null;
+  const isOther = before !== null && before !== primary;
+  if (isOther && its === promotions)
+    throw refuse(
+      `datacenter ${before} is the primary one, too, by ${promotions === 0 ? "its creation" : `promotion ${promotions}`}; promote the one that is to remain`,
+    );
 }
 
 /**

@@ -6,7 +6,7 @@
  */
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
-import type { PrimaryListing, PrimaryRoot } from "../ports/primary.ts";
+import type { PrimaryDatacenter, PrimaryListing, PrimaryRoot } from "../ports/primary.ts";
 import type { CaState, FollowedPrimary, ProviderState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
@@ -25,6 +25,12 @@ import {
   retire,
   stamp,
 } from "./transitions.ts";
+
+/** What a secondary datacenter follows, as it is known now. */
+export interface Followed {
+  readonly primary: PrimaryDatacenter;
+  readonly listing: PrimaryListing;
+}
 
 /** The active root of a listing. @throws {TypeError} if it names none, which its reader refuses */
 export function activeOf({ roots, activeRootId }: PrimaryListing): PrimaryRoot {
@@ -60,13 +66,16 @@ export function followedRoots(
 ): RootEntry[] {
   const listed = listing.roots.map((root) => {
     const known = before.find(({ id }) => id === root.certificate.id);
-    return root.certificate.id === listing.activeRootId
-      ? activeRow(known, root, listing, following)
+    if (root.certificate.id === listing.activeRootId)
+      return activeRow(known, root, listing, following);
+    return root.prepared
+      ? preparedRow(known, root, following)
       : retiredRow(known, root, listing, following);
   });
   const ids = new Set(listed.map(({ id }) => id));
   const removed = before
-    .filter(({ id }) => !ids.has(id))
+    // A prepared root that the primary took back has signed nothing.
+    .filter(({ id, status }) => !ids.has(id) && status !== "prepared")
     .map((root) => (root.status === "active" ? retire(root, following.now) : root));
   return [...listed, ...removed];
 }
@@ -108,13 +117,27 @@ function retiredRow(
   { clusterId, leafTtlMs, now }: Following,
 ): RootEntry {
   const base = known ?? newRow(root, clusterId, leafTtlMs, now);
-  const retired = base.status === "active" ? retire(base, now) : base;
+  const retired = base.status === "retired" ? base : retire(base, now);
   return {
     ...retired,
     abandoned: retired.abandoned || root.abandoned,
     intermediates: crossSignedIn(root, listing).filter((certificate) =>
       sameAuthority(certificate, root.certificate),
     ),
+  };
+}
+
+/** A root that the primary publishes before it signs, and that no leaf of this datacenter has. */
+function preparedRow(
+  known: RootEntry | undefined,
+  root: PrimaryRoot,
+  { clusterId, leafTtlMs, now }: Following,
+): RootEntry {
+  if (known !== undefined) return known;
+  return {
+    ...newRow(root, clusterId, leafTtlMs, now),
+    status: "prepared",
+    rotatedOutAt: null,
   };
 }
 
@@ -149,6 +172,24 @@ export function differs(state: CaState, listing: PrimaryListing): boolean {
   const { roots, clusterId } = state;
   const unchanged = { clusterId, issuing: null, leafTtlMs: 0, now: new Date(0) };
   return !sameRows(roots, followedRoots(roots, listing, unchanged));
+}
+
+/** Whether a state has other roots than the primary publishes, or follows another datacenter. */
+export function isBehind(state: CaState, { primary, listing }: Followed): boolean {
+  const { primacy } = listing;
+  return (
+    state.primary?.datacenter !== primary.name ||
+    (primacy !== null && primacy.promotions !== state.promotions) ||
+    differs(state, listing)
+  );
+}
+
+/** Whether a datacenter was promoted after the one of a state, and takes its place as the primary. */
+export function isSuperseded(
+  { promotions }: CaState,
+  { primary, listing: { primacy } }: Followed,
+): boolean {
+  return primacy !== null && primacy.datacenter === primary.name && primacy.promotions > promotions;
 }
 
 /** Rows as they are committed: all of them are stamped if a client can see a difference. */
@@ -238,11 +279,12 @@ interface FollowedChange {
   readonly config: NewConfig | null;
   readonly provider: ProviderState;
   readonly primary: FollowedPrimary | null;
+  readonly promotions: number;
 }
 
 /** The state of a secondary datacenter that follows. Keys of retired roots are not kept. */
 export function follow(state: CaState, commitId: string, change: FollowedChange): CaState {
-  const { config, provider, primary } = change;
+  const { config, provider, primary, promotions } = change;
   const index = state.index + 1;
   const { createIndex } = state.config;
   const garbage = Object.entries(state.provider.retired).filter(([key]) => isGarbage(key));
@@ -250,7 +292,8 @@ export function follow(state: CaState, commitId: string, change: FollowedChange)
     ...after(state, commitId),
     config: config === null ? state.config : { ...config, createIndex, modifyIndex: index },
     roots: stampedRows(state.roots, change.roots, index),
-    provider: { active: provider, retired: Object.fromEntries(garbage) },
+    provider: { active: provider, retired: Object.fromEntries(garbage), prepared: null },
     primary,
+    promotions,
   });
 }

@@ -5,10 +5,10 @@
  * @module
  */
 import { faultCodeOf, reasonOf } from "../errors.ts";
-import type { PrimaryDatacenter, PrimaryListing } from "../ports/primary.ts";
+import type { PrimaryDatacenter } from "../ports/primary.ts";
 import type { CaState } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import { differs } from "./followed-roots.ts";
+import { differs, type Followed } from "./followed-roots.ts";
 import { RetriedStep } from "./maintenance.ts";
 import { createReplicaMemory, type PrimaryMemory } from "./replica-memory.ts";
 
@@ -69,8 +69,11 @@ export class Follower {
   }
 
   /** The roots as they were read last; null: not since this replica started. */
-  get listing(): PrimaryListing | null {
-    return this.#memory.listing;
+  get followed(): Followed | null {
+    const { primary } = this;
+    const { listing, readFrom } = this.#memory;
+    // The settings may name another primary since.
+    return listing === null || readFrom !== primary.name ? null : { primary, listing };
   }
 
   /** Why the roots are not read or not followed; null: they are. */
@@ -85,7 +88,8 @@ export class Follower {
    * @param isAsked whether this replica leads: faults of one that led before are over.
    */
   statusOf(state: CaState | null, isAsked: boolean): PrimaryStatus {
-    const { listing, readAt } = this.#memory;
+    const { readAt } = this.#memory;
+    const listing = this.followed?.listing ?? null;
     const committed = state?.primary?.index ?? null;
     // The index also grows with the primary's configuration, which is not followed.
     const isSame = state !== null && listing !== null && !differs(state, listing);
@@ -108,9 +112,10 @@ export class Follower {
   async look(now = false, known: CaState["primary"] = null): Promise<void> {
     const ageMs = this.#ports.clock.now().getTime() - (this.#memory.readAt?.getTime() ?? 0);
     // After a failure the roots may be others than those that were read.
-    const isOlder =
-      known?.datacenter === this.primary.name && known.index > (this.listing?.index ?? 0);
-    const isFresh = Math.abs(ageMs) < POLL_MS && this.step.fault === null && !isOlder;
+    const listing = this.followed?.listing ?? null;
+    const isOlder = known?.datacenter === this.primary.name && known.index > (listing?.index ?? 0);
+    const isFresh =
+      Math.abs(ageMs) < POLL_MS && this.step.fault === null && listing !== null && !isOlder;
     if (!now && (isFresh || !this.#reading.isDue)) return;
     await this.#read(null).catch(() => undefined);
   }
@@ -122,7 +127,7 @@ export class Follower {
    */
   async watch(signal: AbortSignal): Promise<boolean | null> {
     if (!this.#reading.isDue) return null;
-    const before = this.#memory.listing?.index ?? null;
+    const before = this.followed?.listing.index ?? null;
     return this.#read(before, signal).then(
       () => this.#memory.listing?.index !== before,
       () => null,
@@ -137,10 +142,13 @@ export class Follower {
     try {
       await this.#reading.run(async () => {
         const listing = await this.primary.roots(after, signal);
+        // The settings may name another primary since.
+        if (name !== this.primary.name) return;
         // An answer that took long may be older than one that was read since.
         if (after === null || this.#memory.listing === null || after === this.#memory.listing.index)
           this.#memory.listing = listing;
         this.#memory.readAt = clock.now();
+        this.#memory.readFrom = name;
       });
       // Why the step failed may be over: the primary was away, or its roots were others.
       if (known !== undefined || this.#memory.listing?.index !== before?.index)

@@ -101,7 +101,9 @@ export async function collectGarbage(
     const { garbage } = type;
     const due = garbage?.dueAt(record.state) ?? null;
     if (garbage === undefined || due === null || due > now) continue;
-    const others = [activeRecord(state), ...Object.values(state.provider.retired)]
+    const { retired: kept, prepared } = state.provider;
+    const others = [activeRecord(state), ...Object.values(kept), prepared]
+      .filter((other) => other !== null)
       .filter((other) => other.state !== record.state && other.provider === record.provider)
       .map((other) => other.state);
     const request = { state: record.state, others, now, requireLease: change.requireLease };

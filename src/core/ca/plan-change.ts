@@ -377,6 +377,15 @@ export function requireIndex(state: CaState, modifyIndex: bigint | null): void {
     throw new ConflictError("index_mismatch", "ModifyIndex did not match existing");
 }
 
+/** @throws {ConflictError} `transition_invalid` while a root is prepared */
+export function requireNothingPrepared({ provider: { prepared } }: CaState): void {
+  if (prepared === null) return;
+  throw new ConflictError(
+    "transition_invalid",
+    `Cannot change the CA: root ${prepared.rootId} is prepared and becomes active at ${prepared.activateAt.toISOString()}; wait until then`,
+  );
+}
+
 /** Runs `parse`; a `ConfigError` of it gets Consul's prefix (agent/consul/leader_connect_ca.go). */
 export function wrapConfigError<T>(parse: () => T): T {
   try {

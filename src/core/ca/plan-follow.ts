@@ -7,22 +7,30 @@
 import type { PrimaryListing } from "../ports/primary.ts";
 import type { CommonConfig, Provider, ProviderType, Provisioned } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
-import { activeRoot, type CaState, type ProviderState } from "../state.ts";
+import {
+  activeRoot,
+  type CaConfig,
+  type CaState,
+  type FollowedPrimary,
+  type ProviderState,
+} from "../state.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import {
-  type Followed,
   proveUnderEach,
   requireFollowable,
   requireLife,
+  requirePrimacy,
   requireUsable,
 } from "./follow-checks.ts";
 import {
   activeOf,
-  differs,
+  type Followed,
   follow,
   followedPrunable,
   followedRoots,
+  isBehind,
+  isSuperseded,
   pruneFollowed,
   stampedRows,
 } from "./followed-roots.ts";
@@ -36,6 +44,7 @@ import {
   readFirstConfig,
   requireType,
   requireValid,
+  wrapConfigError,
 } from "./plan-change.ts";
 import { type Snapshot, snapshotOf, withState } from "./snapshot.ts";
 import { firstState, type NewConfig } from "./transitions.ts";
@@ -68,6 +77,7 @@ export async function planJoin(
   const { clusterId, trustDomain } = listing;
   const cluster = { clusterId, trustDomain };
   const { type, sent, config, stored } = readFirstConfig(cluster, request, "secondary", change);
+  requirePrimacy(listing, primary.name, null);
   await requireUsable(listing, [], primary.name, change.now);
   const target = { type, config: sent, previous: null };
   const { provider, provisioned } = await obtainIssuer(
@@ -86,7 +96,7 @@ export async function planJoin(
     config: stored,
     roots: stampedRows([], followedRoots([], listing, following), 1),
     provider: provisioned.state,
-    primary: { datacenter: primary.name, index: listing.index },
+    ...positionOf({ primary, listing }, NOT_FOLLOWING),
   });
   return {
     kind: "join",
@@ -96,8 +106,8 @@ export async function planJoin(
 }
 
 /**
- * Plans to follow the primary's roots, with a new issuer if the active one is another, or if one is
- * due.
+ * Plans to follow the primary's roots, with a new issuer if the active one is another, if one is due,
+ * or if this datacenter was the primary one until now.
  * @param renew a new issuer also under the same root.
  * @returns null if there is nothing to follow.
  * @throws {ConflictError} if the primary's roots cannot be those that this datacenter follows
@@ -109,21 +119,48 @@ export async function planFollow(
   change: ChangeContext,
   renew = false,
 ): Promise<PlannedChange | null> {
-  const { state, active, config } = snapshot;
-  if (!renew && !differs(state, listing)) return null;
+  const { state, active } = snapshot;
+  const isOwnIssuer = state.primary !== null;
+  if (!isOwnIssuer && !isSuperseded(state, { primary, listing })) return null;
+  if (isOwnIssuer && !renew && !isBehind(state, { primary, listing })) return null;
   await requireFollowable(state, { primary, listing }, change.now);
   const type = requireType(state.config.provider, change);
-  if (!renew && active.id === listing.activeRootId)
+  if (isOwnIssuer && !renew && active.id === listing.activeRootId)
     return planOtherRoots(snapshot, { primary, listing }, change);
-  const target = { type, config, previous: { config, state: state.provider.active } };
-  const issuer = await obtainIssuer(target, state, { primary, listing }, change);
-  return planIssuer(
-    snapshot,
+  const configured = isOwnIssuer
+    ? { config: snapshot.config, stored: state.config }
+    : withoutRoot(type, state.config);
+  const { config } = configured;
+  const previous = { config: snapshot.config, state: state.provider.active };
+  const issuer = await obtainIssuer(
+    { type, config, previous },
+    state,
     { primary, listing },
-    { config, stored: state.config },
-    issuer,
     change,
   );
+  return planIssuer(snapshot, { primary, listing }, configured, issuer, change);
+}
+
+/** The configuration of a datacenter that was the primary one. */
+function withoutRoot(type: ProviderType, { config: sent, ...stored }: CaConfig): Configured {
+  const config = type.withoutRoot?.(sent) ?? sent;
+  return {
+    config: wrapConfigError(() => type.parse(config, "secondary")),
+    stored: { ...stored, config },
+  };
+}
+
+const NOT_FOLLOWING = { promotions: 0 };
+
+/** What of the primary datacenter a state records that follows it. */
+function positionOf(
+  { primary, listing }: Followed,
+  known: Pick<CaState, "promotions">,
+): Pick<CaState, "promotions"> & { readonly primary: FollowedPrimary } {
+  return {
+    primary: { datacenter: primary.name, index: listing.index },
+    promotions: listing.primacy?.promotions ?? known.promotions,
+  };
 }
 
 /**
@@ -178,6 +215,7 @@ async function planSameIssuer(
     config: stored,
     provider: state.provider.active,
     primary: state.primary,
+    promotions: state.promotions,
   });
   return { kind: "configure", snapshot: snapshotOf(next, config, provider) };
 }
@@ -201,7 +239,7 @@ async function planOtherRoots(
     roots,
     config: null,
     provider: state.provider.active,
-    primary: { datacenter: primary.name, index: listing.index },
+    ...positionOf({ primary, listing }, state),
   });
   await requireSize(next, state, change);
   return { kind: "follow", snapshot: snapshotOf(next, config, provider) };
@@ -233,7 +271,7 @@ async function planIssuer(
     roots,
     config: stored === state.config ? null : stored,
     provider: provisioned.state,
-    primary: { datacenter: primary.name, index: listing.index },
+    ...positionOf({ primary, listing }, state),
   });
   const next = withGarbage(state, followed, {
     ...{ types: change.providers, policy: change.policy, now },

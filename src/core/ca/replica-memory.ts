@@ -86,6 +86,8 @@ export interface PrimaryMemory {
   /** Its roots as they were read last, or null. */
   listing: PrimaryListing | null;
   readAt: Date | null;
+  /** The name of the datacenter that it was read from, or null. */
+  readFrom: string | null;
   /** Whether this replica led when it last looked at what is due. */
   isAsked: boolean;
   /** The attempts to read the roots, and to follow them. */
@@ -147,6 +149,7 @@ export function createReplicaMemory(): ReplicaMemory {
     primary: {
       listing: null,
       readAt: null,
+      readFrom: null,
       isAsked: false,
       reading: createRetryMemory(),
       step: createRetryMemory(),

@@ -319,8 +319,10 @@ export class Replica {
   #withOpenProvider(state: CaState): Snapshot | null {
     const { current } = this;
     if (current === null || current.provider === null) return null;
-    const identity = ({ config, roots, provider }: CaState) =>
+    const identity = ({ config, roots, provider, primary }: CaState) =>
       JSON.stringify([
+        // A configuration is read by the role of its datacenter.
+        primary === null,
         config.provider,
         config.config,
         roots.find(({ status }) => status === "active")?.id,

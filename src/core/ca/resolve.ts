@@ -1,6 +1,6 @@
 /**
- * Merges two states of one CA, after a store lost writes or when a backup is restored. One side is
- * kept; the roots of the other side stay published as retired until none of their leaves is alive.
+ * Merges two states of one CA: after a store lost writes, when a backup is restored, or when a
+ * secondary datacenter becomes the primary one with the backup of that one. One side is kept; the roots of the other side stay published as retired until none of their leaves is alive.
  * @module
  */
 
@@ -35,7 +35,7 @@ interface Resolution {
   /** The highest index seen on either side: the result gets the next one. */
   readonly index: number;
   readonly forceWithoutCrossSigning: boolean;
-  readonly kind: "resolve" | "restore";
+  readonly kind: "resolve" | "restore" | "promote";
   /** For what may be dropped because it expired. */
   readonly time: DeletionTime;
 }
@@ -139,7 +139,7 @@ export async function planResolution(
   const next: CaState = {
     ...united,
     // A backup has no ACL records: the present ones stay, and an empty store begins without.
-    access: resolution.kind === "restore" ? (other?.access ?? null) : ownAccess,
+    access: resolution.kind === "resolve" ? ownAccess : (other?.access ?? null),
     commitId: newCommitId(random),
     index,
     config: { ...kept.config, modifyIndex: index },
@@ -154,6 +154,7 @@ export async function planResolution(
       retired: Object.fromEntries(
         Object.entries(united.provider.retired).filter(([id]) => !abandonedRoots.includes(id)),
       ),
+      prepared: kept.provider.prepared,
     },
   };
   // A chain and a listing as long as those of the kept state were accepted before.
@@ -163,8 +164,25 @@ export async function planResolution(
   }
   return {
     kind: resolution.kind,
-    snapshot: snapshotOf(withGarbage(united, next, { types, policy, now }), config, provider),
+    snapshot: snapshotOf(
+      withGarbage(withIssuerOf(other, united), next, { types, policy, now }),
+      config,
+      provider,
+    ),
     abandonedRoots,
+  };
+}
+
+/** With the issuer of a secondary datacenter among what is dropped: its external resources are garbage. */
+function withIssuerOf(other: CaState | null, united: CaState): CaState {
+  if (other === null || other.primary === null) return united;
+  const { retired } = united.provider;
+  return {
+    ...united,
+    provider: {
+      ...united.provider,
+      retired: { [activeRoot(other).id]: activeRecord(other), ...retired },
+    },
   };
 }
 
@@ -222,7 +240,8 @@ function unite(
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,
-    [activeRoot(other).id]: activeRecord(other),
+    // The key of a secondary datacenter is the one of its issuer, not of the root.
+    ...(other.primary === null ? { [activeRoot(other).id]: activeRecord(other) } : {}),
     ...kept.provider.retired,
   };
   const wanted = roots.filter(({ id, abandoned }) => id !== active.id && !abandoned);
@@ -238,6 +257,7 @@ function unite(
           records[id] === undefined ? [] : [[id, records[id]] as const],
         ),
       ]),
+      prepared: kept.provider.prepared,
     },
   };
 }

@@ -5,10 +5,9 @@
  */
 
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
-import type { PrimaryListing } from "../ports/primary.ts";
 import { activeRoot, type CaState } from "../state.ts";
 import { crossChainOf, issuerChainOf, needsCrossSigning } from "./cross-chain.ts";
-import { differs, followedPrunable } from "./followed-roots.ts";
+import { type Followed, followedPrunable, isBehind } from "./followed-roots.ts";
 import { confirmMs, longestConfirmMs, removableAt } from "./root-removal.ts";
 import type { Policy } from "./timing-and-limits.ts";
 import { prunable } from "./transitions.ts";
@@ -20,6 +19,8 @@ export type Step =
   | { readonly kind: "prune" }
   /** Rotate the root, since RootAutoRotate of its life is over. */
   | { readonly kind: "auto-rotate" }
+  /** Make the prepared root the active one. */
+  | { readonly kind: "activate" }
   /** Create a new issuer under the active root. */
   | { readonly kind: "renew" }
   /** Renew a cross-signed certificate that is needed for longer than it lives. */
@@ -45,16 +46,22 @@ export function nextStep(
 ): Step {
   if (state === null) return { kind: "bootstrap" };
   if (prunable(state, policy, time)) return { kind: "prune" };
-  const renewal = renewAt(state);
+  const activation = activateAt(state);
+  if (activation !== null && activation <= time.now) return { kind: "activate" };
+  // The root that a prepared one replaces has no key here.
+  const renewal = activation === null ? renewAt(state) : null;
   if (renewal !== null && renewal <= time.now) return { kind: "renew" };
   const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
-  if (rotateAt !== null && rotateAt <= confirmed) return { kind: "auto-rotate" };
-  if (needsCrossSigning(state, policy, time.now)) return { kind: "cross" };
+  if (activation === null) {
+    if (rotateAt !== null && rotateAt <= confirmed) return { kind: "auto-rotate" };
+    if (needsCrossSigning(state, policy, time.now)) return { kind: "cross" };
+  }
   if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
   const dates = confirmedDates(state, policy, { collectAt, rotateAt }).map(({ at, spanMs }) =>
     nextLook(at, spanMs, time),
   );
   if (renewal !== null) dates.push(after(renewal));
+  if (activation !== null) dates.push(after(activation));
   return {
     kind: "wait",
     until: dates.length === 0 ? null : new Date(Math.min(...dates.map(Number))),
@@ -64,18 +71,20 @@ export function nextStep(
 /**
  * Decides the next step of a secondary datacenter. Without the primary's roots nothing is followed,
  * renewed or removed.
- * @param listing the primary's roots as they were read last, or null.
+ * @param followed the primary's roots as they were read last, or null.
  */
 export function nextFollowerStep(
   state: CaState | null,
-  listing: PrimaryListing | null,
+  followed: Followed | null,
   { policy, time, collectAt }: FollowerSchedule,
 ): Step {
-  if (state === null) return listing === null ? WAIT : { kind: "join" };
-  if (listing !== null && differs(state, listing)) return { kind: "follow" };
-  const renewal = renewAt(state);
-  if (listing !== null && renewal !== null && renewal <= time.now) return { kind: "renew" };
-  if (listing !== null && followedPrunable(state, listing, policy, time)) return { kind: "prune" };
+  if (state === null) return followed === null ? WAIT : { kind: "join" };
+  if (followed !== null) {
+    if (isBehind(state, followed)) return { kind: "follow" };
+    const renewal = renewAt(state);
+    if (renewal !== null && renewal <= time.now) return { kind: "renew" };
+    if (followedPrunable(state, followed.listing, policy, time)) return { kind: "prune" };
+  }
   const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
   if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
   // It is woken by a change of the primary's roots; the rest happens within a few ticks of its date.
@@ -145,6 +154,20 @@ function nextLook(at: Date, spanMs: number, time: DeletionTime): Date {
 
 function after(instant: Date): Date {
   return new Date(instant.getTime() + 1);
+}
+
+/**
+ * When the prepared root becomes active: when clients have had time to read it, or when no leaf can be
+ * signed otherwise; null without one.
+ */
+function activateAt(state: CaState): Date | null {
+  const { prepared } = state.provider;
+  if (prepared === null) return null;
+  const active = activeRoot(state);
+  const ends = [active.certificate, ...issuerChainOf(active)].map(({ notAfter }) =>
+    notAfter.getTime(),
+  );
+  return new Date(Math.min(prepared.activateAt.getTime(), ...ends));
 }
 
 /**

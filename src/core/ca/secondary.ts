@@ -11,7 +11,7 @@ import type { Metrics } from "../ports/metrics.ts";
 import type { CaState } from "../state.ts";
 import type { Change, ChangeRunner, PlannedChange } from "./change.ts";
 import { issuerChainOf } from "./cross-chain.ts";
-import type { Followed } from "./follow-checks.ts";
+import { type Followed, isSuperseded } from "./followed-roots.ts";
 import type { Follower, PrimaryStatus } from "./follower.ts";
 import type { Maintenance } from "./maintenance.ts";
 import { type ConfigurationRequest, requireIndex } from "./plan-change.ts";
@@ -78,6 +78,21 @@ export class Secondary {
   }
 
   /**
+   * Looks at the primary's roots, unless that was a moment ago. It never rejects.
+   * @returns whether this datacenter follows it: a primary one does once the other was promoted.
+   */
+  async look(state: CaState | null): Promise<boolean> {
+    const { follower } = this.#options;
+    await follower.look(false, state?.primary ?? null);
+    const { followed } = follower;
+    return (
+      state === null ||
+      state.primary !== null ||
+      (followed !== null && isSuperseded(state, followed))
+    );
+  }
+
+  /**
    * Does the step that is due, if it is one of a secondary datacenter.
    * @returns the step that is due, and whether it was dealt with here.
    */
@@ -87,13 +102,12 @@ export class Secondary {
     collectAt: Date | null,
   ): Promise<{ readonly step: Step; readonly handled: boolean }> {
     const { follower, policy, clock } = this.#options;
-    await follower.look(false, state?.primary ?? null);
-    const { listing, primary } = follower;
-    const due = nextFollowerStep(state, listing, { policy, time, collectAt });
+    const { followed } = follower;
+    const due = nextFollowerStep(state, followed, { policy, time, collectAt });
     if (due.kind === "wait") follower.step.fault = null;
     // Without the primary's roots no other step of these is due.
-    if (listing === null) return { step: due, handled: false };
-    const work = this.#workOf(due, { primary, listing });
+    if (followed === null) return { step: due, handled: false };
+    const work = this.#workOf(due, followed);
     if (work === null) return { step: due, handled: false };
     const isDone = await this.#options.maintenance.attempt(follower.step, work.failure, () =>
       work.run().catch((error: unknown) => {
@@ -171,8 +185,8 @@ export class Secondary {
   async #read(): Promise<Followed> {
     const { follower } = this.#options;
     await follower.look(true);
-    const { primary, listing, fault } = follower;
-    if (listing !== null) return { primary, listing };
+    const { primary, followed, fault } = follower;
+    if (followed !== null) return followed;
     const reason = fault === null ? "" : `: ${fault.reason}`;
     throw new ProviderError(
       "provider_unavailable",

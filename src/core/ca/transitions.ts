@@ -18,6 +18,7 @@ import {
   type IssuedIntermediate,
   type LeafIssuer,
   MAX_ANCESTORS,
+  type PreparedRoot,
   type ProviderState,
   type RootEntry,
   SCHEMA,
@@ -65,13 +66,15 @@ interface FirstState {
   readonly provider: ProviderState;
   /** Null in a primary datacenter. */
   readonly primary: FollowedPrimary | null;
+  /** Of the primary datacenter that is followed; 0 in a primary one. */
+  readonly promotions: number;
 }
 
 /** The first state of a CA. */
 export function firstState(
   { clusterId, trustDomain }: ClusterIdentity,
   commitId: string,
-  { config, roots, provider, primary }: FirstState,
+  { config, roots, provider, primary, promotions }: FirstState,
 ): CaState {
   const index = 1;
   return checked({
@@ -84,10 +87,11 @@ export function firstState(
     access: null,
     datacenter: null,
     primary,
+    promotions,
     intermediates: [],
     config: { ...config, createIndex: index, modifyIndex: index },
     roots,
-    provider: { active: provider, retired: {} },
+    provider: { active: provider, retired: {}, prepared: null },
   });
 }
 
@@ -98,7 +102,13 @@ export function bootstrap(
   { config, root, leafTtlMs, now }: Pick<Rotation, "config" | "root" | "leafTtlMs" | "now">,
 ): CaState {
   const roots = [entryOf(root, cluster.clusterId, leafTtlMs, now, 1)];
-  return firstState(cluster, commitId, { config, roots, provider: root.state, primary: null });
+  return firstState(cluster, commitId, {
+    config,
+    roots,
+    provider: root.state,
+    primary: null,
+    promotions: 0,
+  });
 }
 
 interface ConfigChange {
@@ -211,7 +221,28 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
       ],
       index,
     ),
-    provider: { active: root.state, retired: Object.fromEntries(retired) },
+    provider: { active: root.state, retired: Object.fromEntries(retired), prepared: null },
+  });
+}
+
+/** Publishes a root before it signs. @param prepared its key */
+export function prepareRoot(
+  state: CaState,
+  commitId: string,
+  { root, leafTtlMs, now }: Pick<Rotation, "root" | "leafTtlMs" | "now">,
+  prepared: PreparedRoot,
+): CaState {
+  const index = state.index + 1;
+  const entry: RootEntry = {
+    ...entryOf(root, state.clusterId, leafTtlMs, now, index),
+    status: "prepared",
+    intermediates: [],
+    leafIssuers: [],
+  };
+  return checked({
+    ...after(state, commitId),
+    roots: stamp([...state.roots, entry], index),
+    provider: { ...state.provider, prepared },
   });
 }
 

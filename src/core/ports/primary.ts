@@ -1,7 +1,8 @@
 /**
- * The primary port: what a secondary datacenter asks the primary one for. The answers are of a
- * server whose TLS certificate was verified, and are checked again before they are used: a server that
- * was taken over must not be able to make this datacenter trust, or sign under, anything else.
+ * The ports to other datacenters: what a secondary one asks the primary one for, and what every
+ * datacenter says about which one is the primary. The answers are of a server whose TLS certificate
+ * was verified, and are checked again before they are used: a server that was taken over must not be
+ * able to make this datacenter trust, or sign under, anything else.
  * @module
  */
 import type { Certificate } from "../x509/certificate.ts";
@@ -13,6 +14,8 @@ export interface PrimaryRoot {
   /** In the order of the listing: cross-signed certificates, and the primary's own issuers. */
   readonly intermediates: readonly Certificate[];
   readonly abandoned: boolean;
+  /** Published before it signs: no client has it as its only root. */
+  readonly prepared: boolean;
 }
 
 /** The roots that the primary datacenter publishes. */
@@ -24,6 +27,29 @@ export interface PrimaryListing {
   readonly roots: readonly PrimaryRoot[];
   /** X-Consul-Index. */
   readonly index: number;
+  /** Null: of a version that does not say it. */
+  readonly primacy: Primacy | null;
+}
+
+/** Which datacenter a server takes for the primary one. */
+export interface Primacy {
+  /** Its name. */
+  readonly datacenter: string;
+  /** How often a datacenter of the mesh had been promoted when this one was. */
+  readonly promotions: number;
+}
+
+/** What a server of another datacenter says of its mesh. */
+export interface PrimacyClaim extends Primacy {
+  /** The datacenter of the server. */
+  readonly by: string;
+  readonly trustDomain: string;
+}
+
+/** The other datacenters in this deployment's configuration. */
+export interface PeerDatacenters {
+  /** What a server of each says, of those that answer within seconds. It never rejects. */
+  claims(): Promise<readonly PrimacyClaim[]>;
 }
 
 export interface PrimaryDatacenter {

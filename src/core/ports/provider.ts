@@ -23,7 +23,7 @@ import type { LeafDraft, LeafFields, LeafTemplate } from "../x509/leaf.ts";
 import type { DnsTemplate, IpRange } from "../x509/service-names.ts";
 import type { Random } from "./clock.ts";
 import type { Examination } from "./examination.ts";
-import type { Sealer } from "./sealer.ts";
+import type { Sealer, SealPurpose } from "./sealer.ts";
 
 /**
  * Compensating action for one external resource. Idempotent; also safe if the resource was never
@@ -313,6 +313,11 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
     context: ProviderContext,
   ): Promise<RequestedIntermediate>;
   /**
+   * The configuration of a datacenter that is the primary one no more, without the fields of the
+   * root. Absent: it has none that a secondary datacenter refuses.
+   */
+  withoutRoot?(raw: ConfigMap | null): ConfigMap | null;
+  /**
    * Creates a new issuer under the same root. Absent if roots sign leaves themselves.
    * @throws {ProviderError} @throws {SealError}
    */
@@ -328,6 +333,15 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
    * deleted. Absent: the state as it is.
    */
   handOver?(state: ProviderState): ProviderState;
+  /**
+   * For what each encrypted text of a state was encrypted, by its field.
+   * @param root the state's root; null if the state is garbage.
+   */
+  sealedPurposes(
+    state: ProviderState,
+    root: Certificate | null,
+    clusterId: string,
+  ): Readonly<Record<string, SealPurpose>>;
   /** Absent if this provider creates no external resources. */
   readonly garbage?: GarbageCollector<C>;
 }

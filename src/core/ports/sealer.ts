@@ -37,6 +37,11 @@ export interface Sealer {
    * @throws {SealError} `kek_unknown`, `open_failed`
    */
   openSecret(sealed: string, purpose: SealPurpose): Promise<Bytes>;
+  /**
+   * The sealer of another datacenter of the mesh, with the same key-encryption keys.
+   * @param datacenter null: of a deployment that had one datacenter.
+   */
+  of(datacenter: string | null): Sealer;
   /** Ids of the configured key-encryption keys, the current one first. */
   readonly keks: readonly string[];
   /** The id of the key-encryption key of an encrypted text; null for other text. */

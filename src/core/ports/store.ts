@@ -38,6 +38,8 @@ export interface StateCodec {
   encode(state: CaState): Promise<string>;
   /** @throws {StoreError} `state_corrupt`, `schema_unknown` @throws {SealError} `kek_unknown` */
   decode(document: string): Promise<CaState>;
+  /** As `decode`, also a state of another datacenter. */
+  decodeAny(document: string): Promise<CaState>;
 }
 
 export interface Expected {

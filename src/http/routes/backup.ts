@@ -7,6 +7,7 @@ import { RequestError, reasonOf, SealError, StoreError } from "../../core/errors
 import type { Audit } from "../../core/ports/audit.ts";
 import type { BackupLog, LastBackup } from "../../core/ports/backups.ts";
 import type { StateCodec } from "../../core/ports/store.ts";
+import type { CaState } from "../../core/state.ts";
 import type { AppOptions } from "../options.ts";
 import { booleanParam, indexParam, onceParam, queryPairs, rawQuery } from "../query.ts";
 import type { BodyReader } from "../request-body.ts";
@@ -55,16 +56,26 @@ export function backupRoutes(options: BackupRouteOptions): Route[] {
         onceParam(pairs, "force");
         const modifyIndex = indexParam(pairs, "ModifyIndex");
         const sent = await bodies.text(call.request, maxBody);
-        const backup = await codec.decode(sent).catch((error: unknown) => {
-          if (!(error instanceof StoreError || error instanceof SealError)) throw error;
-          const message = `Cannot read backup: ${error.message}`;
-          throw new RequestError("request_malformed", message, { cause: error });
-        });
+        const backup = await readBackup(sent, (text) => codec.decode(text));
         const options = { forceWithoutCrossSigning, modifyIndex };
         return changeResponse(call, await ca.restore(backup, options, call.caller));
       }),
     }),
   ];
+}
+
+/** @throws {RequestError} `request_malformed` */
+export async function readBackup(
+  text: string,
+  decode: (text: string) => Promise<CaState>,
+): Promise<CaState> {
+  try {
+    return await decode(text);
+  } catch (error) {
+    if (!(error instanceof StoreError || error instanceof SealError)) throw error;
+    const message = `Cannot read backup: ${error.message}`;
+    throw new RequestError("request_malformed", message, { cause: error });
+  }
 }
 
 /** A store that is away must not keep an operator from a backup. */

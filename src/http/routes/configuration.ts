@@ -49,7 +49,7 @@ export function changeResponse(call: Call, { state, active }: Snapshot): RouteRe
  * Names the published roots that a forced change abandoned, if there are any: a client that trusts
  * no newer root cannot verify new leaves.
  */
-function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
+export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
   const ids = roots.filter(({ abandoned }) => abandoned).map(({ id }) => id);
   return ids.length === 0 ? {} : { "X-Meshca-Abandoned-Roots": ids.join(", ") };
 }

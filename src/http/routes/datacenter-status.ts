@@ -50,13 +50,26 @@ function requireDetails(call: Call, options: DatacenterStatusOptions): void {
 
 function statusJson({ ca, server, others, clock }: DatacenterStatusOptions): Json {
   const { snapshot } = ca;
-  const { primary } = ca.status;
+  const { primary, otherPrimary, preparedRoot } = ca.status;
   const now = clock.now();
   const { count, firstNotAfter } = unexpiredIntermediates(snapshot?.state ?? null, now);
   return {
     Datacenter: server.datacenter,
     Others: others.names.toSorted(),
     Primary: primary === null ? null : primaryJson(primary),
+    Promotions: snapshot?.state.promotions ?? null,
+    OtherPrimary:
+      otherPrimary === null
+        ? null
+        : {
+            Datacenter: otherPrimary.datacenter,
+            Promotions: otherPrimary.promotions,
+            By: otherPrimary.by,
+          },
+    PreparedRoot:
+      preparedRoot === null
+        ? null
+        : { ID: preparedRoot.rootId, ActivateAt: preparedRoot.activateAt.toISOString() },
     Intermediate: intermediateJson(snapshot, now),
     Intermediates: { Unexpired: count, FirstNotAfter: firstNotAfter?.toISOString() ?? null },
   };

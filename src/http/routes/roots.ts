@@ -7,7 +7,8 @@ import { writeJson } from "../../consul/go-json.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { Clock } from "../../core/ports/clock.ts";
-import type { RootEntry } from "../../core/state.ts";
+import type { CaState, RootEntry } from "../../core/state.ts";
+import { primacyHeaders } from "../../net/primacy.ts";
 import type { Watchers } from "../blocking.ts";
 import { publishedRoots, rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
 import { clientKey } from "../client.ts";
@@ -108,11 +109,18 @@ function rootsResponse(
     ...cacheHeaders,
     // Over how many seconds to spread renewals if these roots are new.
     "X-Meshca-Renew-Window": String(ca.renewWindowMs / 1000),
+    ...primacyOf(snapshot.state),
     ETag: tag,
     "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,
   };
   if (!blocking && matches(call.header("if-none-match"), tag)) return { status: 304, headers };
   return { headers, body: rootsBody(snapshot, form, now) };
+}
+
+/** Which datacenter is the primary one, and the number of its promotion; none in a deployment of one. */
+function primacyOf({ datacenter, primary, promotions }: CaState): Record<string, string> {
+  if (datacenter === null) return {};
+  return primacyHeaders({ datacenter: primary?.datacenter ?? datacenter, promotions });
 }
 
 /** Whether If-None-Match lists a tag (RFC 9110 section 13.1.2, weak comparison). */

@@ -52,6 +52,7 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
     openKey: (...args) => step("sealer.openKey", () => inner.openKey(...args)),
     sealSecret: (...args) => step("sealer.sealSecret", () => inner.sealSecret(...args)),
     openSecret: (...args) => step("sealer.openSecret", () => inner.openSecret(...args)),
+    of: (datacenter) => inner.of(datacenter),
     keks: inner.keks,
     kekOf: (sealed) => inner.kekOf(sealed),
     rewrap: (...args) => step("sealer.rewrap", () => inner.rewrap(...args)),

@@ -34,7 +34,7 @@ describe("collectGarbage", () => {
     const state = {
       clusterId: "c",
       config: { provider: active.provider, config: active.config },
-      provider: { active: active.state, retired: { "left:1:a": record("second") } },
+      provider: { active: active.state, retired: { "left:1:a": record("second") }, prepared: null },
     } as unknown as CaState;
     const change = {
       providers: new Map([["external", type]]) as unknown as ProviderTypes,
@@ -44,6 +44,7 @@ describe("collectGarbage", () => {
     assert.deepEqual(await collectGarbage(state, DUE, change), {
       active: { name: "first" },
       retired: {},
+      prepared: null,
     });
   });
 });

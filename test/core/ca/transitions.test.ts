@@ -332,7 +332,11 @@ describe("prune()", () => {
 describe("reseal()", () => {
   it("reseal() changes the encrypted provider state and nothing that a client sees", async () => {
     const state = await turn(firstState(a, HOUR), b, 0);
-    const next = reseal(state, commitId(), { active: { key: "anew" }, retired: {} });
+    const next = reseal(state, commitId(), {
+      active: { key: "anew" },
+      retired: {},
+      prepared: null,
+    });
     assert.equal(next.index, state.index + 1);
     assert.deepEqual(next.roots, state.roots);
     assert.deepEqual(next.config, state.config);

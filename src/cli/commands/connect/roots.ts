@@ -24,6 +24,7 @@ const Root = v.looseObject({
   PrivateKeyType: v.fallback(v.string(), ""),
   PrivateKeyBits: v.fallback(v.number(), 0),
   Abandoned: v.optional(v.boolean(), false),
+  Prepared: v.optional(v.boolean(), false),
 });
 const Listing = v.looseObject({
   ActiveRootID: v.string(),
@@ -44,6 +45,7 @@ export function rootState(root: RootValue, now: Date): string {
   if (new Date(root.NotAfter) <= now) return "expired";
   if (new Date(root.NotBefore) > now) return "not valid yet";
   if (root.Abandoned) return "abandoned";
+  if (root.Prepared) return "prepared";
   return root.Active ? "active" : "retired";
 }
 

@@ -69,6 +69,7 @@ function addDetails(
   for (const text of all("primary"))
     if (/; not followed since /.test(text))
       add("warning", `The primary datacenter ${text}`, DOCTOR);
+  for (const text of all("other_primary")) add("warning", sentence(text), DOCTOR);
   for (const text of all("remedy"))
     add("warning", sentence(text), /\bmeshca (recover|rotate|doctor)\b/.exec(text)?.[1] ?? null);
 }

@@ -1,0 +1,87 @@
+/**
+ * Whether another datacenter of the mesh is the primary one, too: it was promoted while this one was
+ * lost, or both were promoted. The primary looks before a change that would part their roots.
+ * @module
+ */
+import { ConflictError } from "../errors.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Log } from "../ports/log.ts";
+import type { PeerDatacenters, PrimacyClaim } from "../ports/primary.ts";
+import type { CaState } from "../state.ts";
+
+/** How old a look may be before a change, and how often the leader looks, in milliseconds. */
+const MAX_AGE_MS = 10_000;
+const EVERY_MS = 30_000;
+
+interface OtherPrimaryOptions {
+  readonly peers: PeerDatacenters;
+  /** The name of this datacenter. */
+  readonly datacenter: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class OtherPrimary {
+  readonly #options: OtherPrimaryOptions;
+  #claims: readonly PrimacyClaim[] = [];
+  #lookedAt: Date | null = null;
+  #found: PrimacyClaim | null = null;
+
+  constructor(options: OtherPrimaryOptions) {
+    this.#options = options;
+  }
+
+  /** The datacenter that is the primary one in place of this one, as it was seen last, or null. */
+  get found(): PrimacyClaim | null {
+    return this.#found;
+  }
+
+  /** Looks if the last look is too old. It never rejects. @returns what the others say */
+  async look(state: CaState, maxAgeMs = EVERY_MS): Promise<readonly PrimacyClaim[]> {
+    const { peers, clock, log } = this.#options;
+    const ageMs = clock.now().getTime() - (this.#lookedAt?.getTime() ?? 0);
+    if (Math.abs(ageMs) >= maxAgeMs) {
+      this.#claims = (await peers.claims()).filter(
+        ({ trustDomain }) => trustDomain === state.trustDomain,
+      );
+      this.#lookedAt = clock.now();
+    }
+    const found = state.primary === null ? this.#leading(state) : null;
+    if (found !== null && found.datacenter !== this.#found?.datacenter)
+      log.error(
+        "Another datacenter is the primary one: leaves are signed, no intermediate of another datacenter is signed and no root changed; configure this datacenter to follow it, or promote this one",
+        { primary: found.datacenter, promotions: found.promotions, by: found.by },
+      );
+    if (found === null && this.#found !== null)
+      log.info("No other datacenter is the primary one any more");
+    this.#found = found;
+    return this.#claims;
+  }
+
+  /**
+   * Looks unless that was a moment ago.
+   * @throws {ConflictError} `transition_invalid` if another datacenter is the primary one
+   */
+  async require(state: CaState, action: string): Promise<void> {
+    await this.look(state, MAX_AGE_MS);
+    const found = this.#found;
+    if (found === null) return;
+    throw new ConflictError("transition_invalid", `${action}: ${otherPrimaryText(found)}`);
+  }
+
+  #leading({ promotions }: CaState): PrimacyClaim | null {
+    const own = this.#options.datacenter;
+    const others = this.#claims.filter(
+      (claim) =>
+        claim.datacenter !== own &&
+        // Two datacenters that were never promoted: the one of which the other follows the root.
+        (claim.promotions > promotions || (claim.promotions === promotions && promotions > 0)),
+    );
+    return others.toSorted((a, b) => b.promotions - a.promotions)[0] ?? null;
+  }
+}
+
+/** That another datacenter is the primary one, and what to do. */
+export function otherPrimaryText({ datacenter, promotions, by }: PrimacyClaim): string {
+  return `datacenter ${datacenter} is the primary one by promotion ${promotions}, as a server of ${by} says. Configure this datacenter to follow ${datacenter}, or promote this one if it is to remain the primary`;
+}
