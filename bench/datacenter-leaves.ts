@@ -80,14 +80,15 @@ async function signInTurn(
   const load = { connections: CONNECTIONS, seconds: SECONDS };
   const loads = mapKinds((kind) => loaded(servers[kind], bodiesOf(kind), load));
   for (const kind of KINDS) await loads[kind].warmUp();
-  for (let round = 0; round < ROUNDS; round++)
+  // The first round does not count: the server that was warmed up first has been idle since.
+  for (let round = 0; round <= ROUNDS; round++)
     for (const i of KINDS.keys())
       await loads[KINDS[(start + round + i) % KINDS.length] as Kind].sign();
   for (const kind of KINDS) loads[kind].close();
   const octets = await Promise.all(KINDS.map((kind) => octetsOf(servers[kind], bodiesOf(kind))));
   return mapKinds((kind, i) => ({
-    leavesPerSecond: median(loads[kind].rates),
-    cpu: median(loads[kind].cpu),
+    leavesPerSecond: median(loads[kind].rates.slice(1)),
+    cpu: median(loads[kind].cpu.slice(1)),
     octets: octets[i] ?? Number.NaN,
   }));
 }
@@ -123,21 +124,22 @@ function print(runtime: string, starts: readonly Readonly<Record<Kind, Start>>[]
       ]),
     ),
   );
-  /** By start: how many times a leaf costs more than one of another server. */
-  const times = (kind: Kind, than: Kind, column: "leavesPerSecond" | "cpu") =>
-    of(kind, column).map((value, i) => {
-      const other = of(than, column)[i] ?? Number.NaN;
-      return column === "cpu" ? value / other : other / value;
+  /** By start: time or CPU for a leaf, relative to another server; null: to both primaries. */
+  const times = (kind: Kind, than: Kind | null, column: "leavesPerSecond" | "cpu") =>
+    starts.map((start) => {
+      const both = Math.sqrt(start.primary[column] * start.again[column]);
+      const other = than === null ? both : start[than][column];
+      return column === "cpu" ? start[kind][column] / other : other / start[kind][column];
     });
   const figure = (kind: Kind, column: "leavesPerSecond" | "cpu", hasTarget = false) => ({
-    value: median(times(kind, "primary", column)),
+    value: median(times(kind, null, column)),
     most: hasTarget
       ? Math.max(...times("again", "primary", column).map((ratio) => Math.max(ratio, 1 / ratio)))
       : null,
     unit: "",
   });
   printFigures(
-    `${runtime}: a leaf relative to the primary, medians of the starts; the target is what two primaries differ by at most`,
+    `${runtime}: a leaf relative to both primaries, medians of the starts; the target is what two primaries differ by at most`,
     {
       "secondary, time": figure("secondary", "leavesPerSecond", true),
       "secondary, CPU": figure("secondary", "cpu", true),
@@ -147,7 +149,7 @@ function print(runtime: string, starts: readonly Readonly<Record<Kind, Start>>[]
   );
   for (const kind of ["secondary", "again"] as const)
     console.log(
-      `${NAMES[kind]}, CPU by start: ${times(kind, "primary", "cpu")
+      `${NAMES[kind]}, CPU by start: ${times(kind, kind === "again" ? "primary" : null, "cpu")
         .map((ratio) => ratio.toFixed(3))
         .join(" ")}`,
     );
