@@ -53,11 +53,19 @@ export async function checkMesh({ reads, leaves }: MeshHistory): Promise<MeshVio
 /** Verifies by roots, each pair of leaf and root at an instant once. */
 class Verifier {
   readonly #known = new Map<string, Promise<boolean>>();
+  readonly #roots = new Map<string, Certificate>();
+
+  /** The certificate of a root. */
+  certificateOf({ pem }: PublishedRoot): Certificate {
+    const found = this.#roots.get(pem) ?? (certificatesOf(pem)[0] as Certificate);
+    this.#roots.set(pem, found);
+    return found;
+  }
 
   /** Whether a leaf verifies under one root by itself. */
   under({ leaf, chain }: Presented, root: PublishedRoot, at: Date): Promise<boolean> {
     const key = `${leaf.id} ${root.id} ${at.getTime()}`;
-    const [certificate] = certificatesOf(root.pem) as [Certificate];
+    const certificate = this.certificateOf(root);
     const found =
       this.#known.get(key) ?? findPath(leaf, chain, certificate, at).then((path) => path !== null);
     this.#known.set(key, found);
@@ -91,6 +99,7 @@ function checkIdentity(reads: readonly ListingRead[]): MeshViolation[] {
 /** X-Consul-Index and ModifyIndex do not go back, and an index stands for one listing. */
 function checkIndexes(reads: readonly ListingRead[]): MeshViolation[] {
   const found: MeshViolation[] = [];
+  const listings = new Map(reads.map((read) => [read, listingOf(read)]));
   for (const [i, read] of reads.entries()) {
     const { datacenter, replica, index } = read;
     const isLater = (other: ListingRead) => other.begin >= read.end && other.replica === replica;
@@ -105,7 +114,7 @@ function checkIndexes(reads: readonly ListingRead[]): MeshViolation[] {
       (other) =>
         other.datacenter === datacenter &&
         other.index === index &&
-        listingOf(other) !== listingOf(read),
+        listings.get(other) !== listings.get(read),
     );
     if (twin !== undefined)
       found.push({
@@ -163,18 +172,15 @@ async function checkListings(
   verifier: Verifier,
 ): Promise<MeshViolation[]> {
   const found: MeshViolation[] = [];
-  const tried = new Set<string>();
-  for (const read of reads) {
+  for (const read of distinctListings(reads)) {
     const livesMs = leaves
       .filter(({ datacenter }) => datacenter === read.datacenter)
       .map(({ leaf, at }) => leaf.notAfter.getTime() - at.getTime());
-    const usedUntil = read.at.getTime() + Math.max(0, ...livesMs);
+    const usedUntil = read.lastAt.getTime() + Math.max(0, ...livesMs);
     for (const leaf of leaves) {
       const from = Math.max(read.at.getTime(), leaf.at.getTime());
       const to = Math.min(usedUntil, leaf.leaf.notAfter.getTime()) - END_MS;
-      const key = `${leaf.leaf.id} ${read.datacenter} ${listingOf(read)} ${from} ${to}`;
-      if (from > to || tried.has(key)) continue;
-      tried.add(key);
+      if (from > to) continue;
       for (const time of [from, to]) {
         const at = new Date(time);
         if (await verifier.underAny(leaf, read.roots, at)) continue;
@@ -187,6 +193,18 @@ async function checkListings(
     }
   }
   return found;
+}
+
+/** Each listing of a datacenter once, as it was read first, with when it was read last. */
+function distinctListings(reads: readonly ListingRead[]) {
+  const found = new Map<string, ListingRead & { lastAt: Date }>();
+  for (const read of reads) {
+    const key = `${read.datacenter} ${listingOf(read)}`;
+    const known = found.get(key);
+    if (known === undefined) found.set(key, { ...read, lastAt: read.at });
+    else known.lastAt = read.at;
+  }
+  return found.values();
 }
 
 /**
@@ -211,7 +229,7 @@ async function checkSingleRoots(
       latest.every((read) => read?.roots.some((root) => root.id === id) === true),
     );
     for (const root of everywhere) {
-      const [certificate] = certificatesOf(root.pem) as [Certificate];
+      const certificate = verifier.certificateOf(root);
       if (!inForce(certificate, leaf.at) || (await verifier.under(leaf, root, leaf.at))) continue;
       found.push({
         rule: "root-unverifiable",

@@ -42,7 +42,7 @@ export interface MeshHistory {
 }
 
 /** Between two rounds of `watch`. */
-const EVERY_MS = 500;
+const EVERY_MS = 1000;
 
 /** Records what datacenters answer. */
 export class MeshRecorder implements MeshHistory {

@@ -6,8 +6,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { makeKek } from "../../src/seal/kek.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { createMonitor, type Monitor } from "../faults/monitor.ts";
 import { createProxy, type Network } from "../faults/proxy.ts";
 import type { AgentRuntime } from "../fixtures/agent.ts";
 import { type Command, type ServerProcess, startServer } from "../fixtures/process.ts";
@@ -88,7 +91,7 @@ export class MeshDatacenter {
   readonly #redis: RedisServer | null;
   readonly #environment: Readonly<Record<string, string>>;
   /** The configuration file of its servers. */
-  #file: Readonly<Record<string, unknown>> = { connect: { ca_config: CA_CONFIG } };
+  #file: Readonly<Record<string, unknown>>;
   readonly #primaryPort: number;
 
   private constructor(
@@ -107,6 +110,10 @@ export class MeshDatacenter {
     this.link = link;
     this.#redis = redis;
     this.#primaryPort = primary?.port ?? 0;
+    this.#file = {
+      primary_datacenter: primary?.name ?? plan.name,
+      connect: { ca_config: CA_CONFIG },
+    };
     const { name, runtimes = ["bun"], clockShiftMs = 0, environment = {} } = plan;
     this.#places = runtimes.map((runtime) => ({
       runtime,
@@ -138,7 +145,6 @@ export class MeshDatacenter {
           writeFileSync(join(dataDir, "primary.pem"), primary.rootsPem);
         datacenter.#file = {
           ...datacenter.#file,
-          primary_datacenter: primary.name,
           primary_servers: [`https://127.0.0.1:${link.port}`],
           acl: { tokens: { replication: primary.replicationToken } },
         };
@@ -172,11 +178,24 @@ export class MeshDatacenter {
     return first;
   }
 
-  /** Ends a server as an operator does. @returns when it has ended. */
-  async stopServer(index = 0): Promise<void> {
+  /**
+   * Ends a server. @returns when it has ended.
+   * @param signal SIGKILL: as when its machine is lost. @default "SIGTERM"
+   */
+  async stopServer(index = 0, signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const place = this.#place(index);
-    await place.process?.stop();
+    place.process?.kill(signal);
+    await place.process?.ended;
     place.process = null;
+  }
+
+  /** Records what the Redis of this datacenter accepts from now on. @throws {Error} without one */
+  async monitor(): Promise<Monitor> {
+    const kek = this.#environment.MESHCA_KEK;
+    if (this.#redis === null || kek === undefined) throw new Error(`${this.name} has no Redis`);
+    const role = { name: this.name, isSecondary: this.link !== null };
+    const codec = createCodec(createSealer(await readKeks(kek)), role);
+    return createMonitor(this.#redis, `meshca:${this.name}`, codec);
   }
 
   /** Starts a server, on the folder and port that it had before. */
@@ -261,6 +280,7 @@ export class MeshDatacenter {
     return (await ask(server, "GET", "/readyz")).text;
   }
 
+  /** Ends everything. */
   async stop(): Promise<void> {
     for (const index of [...this.#places.keys()].toReversed()) await this.stopServer(index);
     this.link?.close();

@@ -190,12 +190,18 @@ export class Mesh {
     this.requireNoFailure();
   }
 
-  /** Ends everything. */
+  /** Ends everything. @throws {Error} if something did not end in order, after all has ended */
   async stop(): Promise<void> {
-    for (const { service } of this.#workloads) await service.stop();
-    for (const { agent } of this.#workloads) await agent.stop();
-    for (const each of this.#datacenters.toReversed()) await each.stop();
+    const parts = [
+      ...this.#workloads.map(({ service }) => service),
+      ...this.#workloads.map(({ agent }) => agent),
+      ...this.#datacenters.toReversed(),
+    ];
+    const faults: unknown[] = [];
+    for (const part of parts)
+      await Promise.resolve(part.stop()).catch((error: unknown) => faults.push(error));
     rmSync(this.#folder, { recursive: true, force: true });
+    if (faults.length > 0) throw faults[0];
   }
 
   async #workload(
