@@ -42,14 +42,14 @@ export const CHANGES: readonly Mutant[] = [
     "src/core/ca/maintenance.ts",
     [
       "the backoff of a step that fails",
-      "1000 * 2 ** this.#failures",
+      "1000 * 2 ** memory.failures",
       "2000",
       "core/ca/maintenance",
     ],
     [
       "the bound of the backoff",
-      "Math.min(8, this.#failures + 1)",
-      "this.#failures + 1",
+      "Math.min(8, memory.failures + 1)",
+      "memory.failures + 1",
       "core/ca/maintenance",
     ],
   ),
