@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import type { PromotionRoot } from "../../src/core/ca/plan-promotion.ts";
+import { findPath } from "../../src/core/x509/chain.ts";
 import { configuration } from "../fakes/ca.ts";
 import { Mesh } from "./mesh-in-one.ts";
 
@@ -296,6 +297,37 @@ describe("a promotion", () => {
           name,
         );
       await mesh.requireTrust();
+    });
+
+    it("certifies the new root for its own clients when it follows after a promotion with one", async () => {
+      lose("dc1");
+      await promote("dc2", { kind: "new", soakMs: MINUTE });
+      mesh.of("dc3").follows = "dc2";
+      await mesh.settle(2 * MINUTE);
+      const former = stateOf("dc1").roots[0]?.certificate ?? assert.fail("no root");
+      find("dc1");
+      mesh.of("dc1").follows = "dc2";
+      await mesh.of("dc1").restart();
+      await mesh.settle();
+      assert.equal(activeOf("dc1"), activeOf("dc2"));
+      await mesh.requireTrust();
+      // A client of dc1 that has the former root only.
+      const requireFormer = async () => {
+        const { leaf, chain } = await mesh.leafOf("dc1");
+        assert.equal(chain.length, 2);
+        assert.notEqual(await findPath(leaf, chain, former, mesh.clock.now()), null);
+      };
+      await requireFormer();
+      // Also under its next intermediate, and until the former root is removed.
+      await mesh.settle();
+      await mesh.of("dc1").ca.rotate(NOW);
+      await requireFormer();
+      for (let i = 0; i < 12; i++) await mesh.settle(DAY);
+      assert.deepEqual(
+        stateOf("dc1").roots.map(({ id }) => id),
+        [activeOf("dc2")],
+      );
+      assert.equal((await mesh.leafOf("dc1")).chain.length, 1);
     });
 
     it("does not take the lead back from a promoted one whose settings still name it", async () => {

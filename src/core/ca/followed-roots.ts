@@ -9,8 +9,8 @@ import type { DeletionTime } from "../deletion-time.ts";
 import type { PrimaryDatacenter, PrimaryListing, PrimaryRoot } from "../ports/primary.ts";
 import type { CaState, FollowedPrimary, ProviderState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { sameAuthority } from "../x509/chain.ts";
-import { issuerChainOf } from "./cross-chain.ts";
+import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
+import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import { isGarbage } from "./garbage.ts";
 import { presentIssuer, replacedIssuers } from "./leaf-issuers.ts";
 import { isDead } from "./root-removal.ts";
@@ -56,6 +56,11 @@ interface Following {
   readonly leafTtlMs: number;
   /** The store's clock. */
   readonly now: Date;
+  /**
+   * The active root, certified by the one that this datacenter had as the primary one.
+   * @default the one that the state has, as long as that root is published here
+   */
+  readonly bridge?: readonly Certificate[];
 }
 
 /** The rows of a state that follows a listing; they are not stamped. */
@@ -67,7 +72,7 @@ export function followedRoots(
   const listed = listing.roots.map((root) => {
     const known = before.find(({ id }) => id === root.certificate.id);
     if (root.certificate.id === listing.activeRootId)
-      return activeRow(known, root, listing, following);
+      return activeRow(known, root, listing, before, following);
     return root.prepared
       ? preparedRow(known, root, following)
       : retiredRow(known, root, listing, following);
@@ -84,10 +89,12 @@ function activeRow(
   known: RootEntry | undefined,
   root: PrimaryRoot,
   listing: PrimaryListing,
-  { clusterId, issuing, leafTtlMs, now }: Following,
+  before: readonly RootEntry[],
+  { clusterId, issuing, leafTtlMs, now, bridge }: Following,
 ): RootEntry {
-  const cross = crossSignedIn(root, listing);
   const base = known ?? newRow(root, clusterId, leafTtlMs, now);
+  const listed = crossSignedIn(root, listing);
+  const cross = listed.length > 0 ? listed : (bridge ?? bridgeIn(base, before));
   const isActive = known?.status === "active";
   const issuers = issuing?.issuers ?? issuerChainOf(base);
   const issuer = issuers[0] ?? root.certificate;
@@ -108,6 +115,13 @@ function activeRow(
     leafIssuers,
     leafTtlMaxMs: Math.max(base.leafTtlMaxMs, leafTtlMs),
   };
+}
+
+/** What of a root's cross-signed certificates leads to a root that is still published here. */
+function bridgeIn(root: RootEntry, before: readonly RootEntry[]): readonly Certificate[] {
+  return crossChainOf(root).filter((certificate) =>
+    before.some((by) => by.status === "retired" && couldHaveIssued(by.certificate, certificate)),
+  );
 }
 
 function retiredRow(

@@ -4,6 +4,7 @@
  * that does not hold leaves everything as it is.
  * @module
  */
+import { CaError } from "../errors.ts";
 import type { PrimaryListing } from "../ports/primary.ts";
 import type { CommonConfig, Provider, ProviderType, Provisioned } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
@@ -13,9 +14,12 @@ import {
   type CaState,
   type FollowedPrimary,
   type ProviderState,
+  type RootEntry,
 } from "../state.ts";
+import { type Certificate, inForce } from "../x509/certificate.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
+import { crossSignedUntil } from "./cross-chain.ts";
 import {
   proveUnderEach,
   requireFollowable,
@@ -51,6 +55,10 @@ import { firstState, type NewConfig } from "./transitions.ts";
 
 /** A new issuer, opened and proved. */
 interface Issuer {
+  /** As `Following` has it. */
+  readonly bridge?: readonly Certificate[];
+  /** For the operator, besides those of `provisioned`. */
+  readonly warnings?: readonly string[];
   readonly provider: Provider;
   readonly provisioned: Provisioned;
   /** Whether its state names what the present issuer leaves outside. */
@@ -138,7 +146,34 @@ export async function planFollow(
     { primary, listing },
     change,
   );
-  return planIssuer(snapshot, { primary, listing }, configured, issuer, change);
+  const former = isOwnIssuer
+    ? null
+    : await bridgeTo(activeOf(listing).certificate, snapshot, change);
+  return planIssuer(snapshot, { primary, listing }, configured, { ...issuer, ...former }, change);
+}
+
+/**
+ * Has the root that this datacenter had as the primary one certify the one that it follows, which its
+ * clients may not have read yet.
+ */
+async function bridgeTo(
+  root: Certificate,
+  { state, active, provider }: Snapshot,
+  { now, policy }: ChangeContext,
+): Promise<Pick<Issuer, "bridge" | "warnings">> {
+  const isKnown = state.roots.some(({ id }) => id === root.id);
+  const crossSigner = provider?.crossSigner ?? null;
+  if (isKnown || crossSigner === null || !inForce(active.certificate, now)) return {};
+  const retiring: RootEntry = { ...active, status: "retired", rotatedOutAt: now };
+  try {
+    return {
+      bridge: await crossSigner.crossSign(root, now, crossSignedUntil(retiring, policy, now)),
+    };
+  } catch (error) {
+    if (!(error instanceof CaError)) throw error;
+    const warning = `Root ${active.id} cannot certify root ${root.id}, which is followed: clients that have not read it refuse new leaves until they do (${error.message})`;
+    return { warnings: [warning] };
+  }
 }
 
 /** The configuration of a datacenter that was the primary one. */
@@ -256,7 +291,7 @@ async function planIssuer(
   snapshot: Snapshot,
   { primary, listing }: Followed,
   { config, stored }: Configured,
-  { provider, provisioned, keepsGarbage }: Issuer,
+  { provider, provisioned, keepsGarbage, bridge, warnings = [] }: Issuer,
   change: ChangeContext,
 ): Promise<PlannedChange> {
   const { state } = snapshot;
@@ -266,6 +301,7 @@ async function planIssuer(
     issuing: issuingOf(provider, now),
     leafTtlMs: config.leafTtlMs,
     now,
+    ...(bridge === undefined ? {} : { bridge }),
   });
   const followed = follow(state, newCommitId(change.random), {
     roots,
@@ -281,7 +317,7 @@ async function planIssuer(
   return {
     kind: activeRoot(next).id === activeRoot(state).id ? "renew" : "follow",
     snapshot: snapshotOf(next, config, provider),
-    warnings: provisioned.warnings,
+    warnings: [...(provisioned.warnings ?? []), ...warnings],
   };
 }
 
