@@ -165,6 +165,11 @@ export interface FollowedPrimary {
   readonly datacenter: string;
   /** X-Consul-Index of the roots that this state has. */
   readonly index: number;
+  /**
+   * LeafCertTTL there, in milliseconds, by which it decides how long it publishes a retired root. Null
+   * in schema 6, and if it did not say it.
+   */
+  readonly leafTtlMs: number | null;
 }
 
 /** A certificate that this CA issued for the CA of another datacenter, until it has expired. */
@@ -259,6 +264,7 @@ export function leastSchema(state: CaState): Schema {
 export function schemaFor(state: CaState, newest: Schema): Schema | null {
   const least = leastSchema(state);
   if (newest < least) return null;
+  if (newest >= 7 && state.primary !== null && state.primary.leafTtlMs !== null) return 7;
   return least > ACCESS_SCHEMA ? least : (Math.min(newest, ACCESS_SCHEMA) as Schema);
 }
 

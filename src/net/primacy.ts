@@ -10,22 +10,43 @@ const DATACENTER = "X-Meshca-Primary-Datacenter";
 /** How often a datacenter of the mesh had been promoted when that one was. */
 const PROMOTIONS = "X-Meshca-Promotions";
 
-export function primacyHeaders({ datacenter, promotions }: Primacy): Record<string, string> {
-  return { [DATACENTER]: datacenter, [PROMOTIONS]: String(promotions) };
+/** LeafCertTTL of that one, in seconds. */
+const LEAF_TTL = "X-Meshca-Leaf-Cert-TTL";
+
+export function primacyHeaders({
+  datacenter,
+  promotions,
+  leafTtlMs,
+}: Primacy): Record<string, string> {
+  return {
+    [DATACENTER]: datacenter,
+    [PROMOTIONS]: String(promotions),
+    ...(leafTtlMs === null ? {} : { [LEAF_TTL]: String(Math.floor(leafTtlMs / 1000)) }),
+  };
 }
 
 /**
  * @param header returns the value of a header by its name in lower case, or null.
- * @returns null if neither header is there. @throws {FormatError} with the response as subject
+ * @returns null if none of them is there. @throws {FormatError} with the response as subject
  */
 export function readPrimacy(header: (name: string) => string | null): Primacy | null {
-  const datacenter = header(DATACENTER.toLowerCase());
-  const promotions = header(PROMOTIONS.toLowerCase());
-  if (datacenter === null && promotions === null) return null;
-  // Consul's rule for names of datacenters; nine digits are more promotions than any mesh has.
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(datacenter ?? "") || !/^\d{1,9}$/.test(promotions ?? ""))
+  const [datacenter, promotions, leafTtl] = [DATACENTER, PROMOTIONS, LEAF_TTL].map((name) =>
+    header(name.toLowerCase()),
+  );
+  if (datacenter == null && promotions == null) return null;
+  // Consul's rule for names of datacenters; nine digits are more promotions and seconds than there are.
+  const isWhole = (text: string | null | undefined) => /^\d{1,9}$/.test(text ?? "");
+  if (
+    !/^[A-Za-z0-9_-]{1,64}$/.test(datacenter ?? "") ||
+    !isWhole(promotions) ||
+    (leafTtl != null && !isWhole(leafTtl))
+  )
     throw new FormatError(
-      `the response of the roots has a malformed ${DATACENTER} or ${PROMOTIONS}`,
+      `the response of the roots has a malformed ${DATACENTER}, ${PROMOTIONS} or ${LEAF_TTL}`,
     );
-  return { datacenter: (datacenter ?? "").toLowerCase(), promotions: Number(promotions) };
+  return {
+    datacenter: (datacenter ?? "").toLowerCase(),
+    promotions: Number(promotions),
+    leafTtlMs: leafTtl == null ? null : Number(leafTtl) * 1000,
+  };
 }

@@ -112,12 +112,20 @@ const issuedIntermediate = v.strictObject({
 const Body6 = v.strictObject({
   ...Body5.entries,
   datacenter: v.nullable(v.string()),
-  primary: v.nullable(v.strictObject({ datacenter: v.string(), index })),
+  primary: v.nullable(
+    v.pipe(
+      v.strictObject({ datacenter: v.string(), index }),
+      v.transform((primary) => ({ ...primary, leafTtlMs: null })),
+    ),
+  ),
   intermediates: v.array(issuedIntermediate),
 });
 
 const Body7 = v.strictObject({
   ...Body6.entries,
+  primary: v.nullable(
+    v.strictObject({ datacenter: v.string(), index, leafTtlMs: v.nullable(v.number()) }),
+  ),
   promotions: index,
   roots: v.array(
     v.pipe(
@@ -240,7 +248,7 @@ class DocumentCodec implements Codec {
       ...(schema < 2 ? {} : { ancestors }),
       ...(schema < 3 ? {} : { access }),
       ...(schema < 4 ? {} : { trustDomain }),
-      ...(schema < 6 ? {} : since6),
+      ...(schema < 6 ? {} : { ...since6, primary: storedPrimary(primary, schema) }),
       ...(schema < 7 ? {} : { promotions }),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
@@ -302,6 +310,12 @@ export function claimedDatacenter(document: string): string | null {
   } catch {
     return null;
   }
+}
+
+function storedPrimary(primary: CaState["primary"], schema: Schema) {
+  if (primary === null || schema >= 7) return primary;
+  const { datacenter, index: known } = primary;
+  return { datacenter, index: known };
 }
 
 function storedRoot({ leafIssuers, abandoned, ...root }: RootEntry, schema: Schema) {

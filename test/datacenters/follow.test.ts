@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
-import { configuration, createTestCa, opensslCsr } from "../fakes/ca.ts";
+import { configuration, createTestCa, DEFAULT_BOOTSTRAP, opensslCsr } from "../fakes/ca.ts";
 import { makeRoot } from "../fixtures/supplied-root.ts";
 import { leafOf, requireMutual as requireMutualLeaves } from "./leaves.ts";
 import { type Pair, pair } from "./pair.ts";
@@ -35,7 +35,7 @@ describe("a secondary datacenter", () => {
     );
     assert.deepEqual(
       [second.state.schema, second.state.datacenter, second.state.primary?.datacenter],
-      [6, "dc2", "dc1"],
+      [7, "dc2", "dc1"],
     );
     const [leaf, issuer, ...more] = await chainOf(two, "dc2");
     assert.deepEqual(more, []);
@@ -174,6 +174,40 @@ describe("a secondary datacenter", () => {
     both.one.clock.advance(10_000);
     assert.equal(await follow(), true);
     assert.equal(both.two.manager.status.primary?.fault, null);
+  });
+
+  it("signs leaves for as long as the primary publishes a root for its own, at most", async () => {
+    const bootstrap = { ...DEFAULT_BOOTSTRAP, config: { LeafCertTTL: "240h" } };
+    const both = await pair({ two: { bootstrap } });
+    const lifeMs = async () => {
+      const [leaf] = await chainOf(both.two, "dc2");
+      assert.ok(leaf !== undefined);
+      return leaf.notAfter.getTime() - leaf.notBefore.getTime();
+    };
+    assert.equal(await lifeMs(), 72 * HOUR);
+    assert.equal(both.two.manager.require().state.schema, 7);
+    // A leaf from just before the secondary follows a rotation has expired when its root is gone.
+    const [leaf, ...chain] = await chainOf(both.two, "dc2");
+    const old = both.one.manager.require().active.certificate;
+    await both.one.manager.rotate(NOW);
+    await both.settle();
+    for (let hours = 0; hours < 240; hours += 12) {
+      both.one.clock.advance(12 * HOUR);
+      await both.one.manager.heartbeat();
+      await both.one.manager.tick();
+      const isPublished = both.one.manager.require().state.roots.some(({ id }) => id === old.id);
+      const now = both.one.clock.now();
+      assert.ok(leaf !== undefined);
+      assert.ok(
+        isPublished || (await findPath(leaf, chain, old, now)) === null,
+        `after ${hours} h`,
+      );
+    }
+    await both.one.manager.configure(
+      configuration({ ...DEFAULT_BOOTSTRAP.config, LeafCertTTL: "480h" }),
+    );
+    await both.settle();
+    assert.equal(await lifeMs(), 240 * HOUR);
   });
 
   it("does not change what it signs under when the primary is away", async () => {

@@ -15,6 +15,7 @@ import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
 export function listingOf({
   state,
   active,
+  config,
 }: ReturnType<CertificateAuthority["require"]>): PrimaryListing {
   return {
     trustDomain: state.trustDomain,
@@ -32,6 +33,7 @@ export function listingOf({
         : {
             datacenter: state.primary?.datacenter ?? state.datacenter,
             promotions: state.promotions,
+            leafTtlMs: state.primary === null ? config.leafTtlMs : state.primary.leafTtlMs,
           },
   };
 }

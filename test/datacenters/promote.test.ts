@@ -240,6 +240,7 @@ describe("a promotion", () => {
         trustDomain: stateOf("dc1").trustDomain,
         datacenter: "dc2",
         promotions: 1,
+        leafTtlMs: 72 * 60 * MINUTE,
       });
       const leads =
         "datacenter dc2 is the primary one by promotion 1, as a server of dc2 says. Configure this datacenter to follow dc2, or promote this one if it is to remain the primary";

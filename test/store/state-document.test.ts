@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type CaState, SCHEMA, SCHEMAS } from "../../src/core/state.ts";
+import { type CaState, SCHEMA, SCHEMAS, schemaFor } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/state-document.ts";
@@ -150,7 +150,7 @@ describe("codec", () => {
     };
     const bound: CaState = {
       ...{ ...state, schema: 6, datacenter: "dc2" },
-      primary: { datacenter: "dc1", index: 7 },
+      primary: { datacenter: "dc1", index: 7, leafTtlMs: null },
     };
     const issuing: CaState = { ...state, schema: 6, intermediates: [issued] };
     const configured: CaState = {
@@ -165,6 +165,36 @@ describe("codec", () => {
           /Schema \d cannot hold this state/,
         );
     }
+  });
+
+  it("writes what schema 7 adds, and schema 6 without the primary's LeafCertTTL", async () => {
+    const state = await rotatedState();
+    const [active, retired] = state.roots.toSorted((a) => (a.status === "active" ? -1 : 1));
+    assert.ok(active !== undefined && retired !== undefined);
+    const full: CaState = {
+      ...{ ...state, schema: 7, datacenter: "dc2", promotions: 2 },
+      primary: { datacenter: "dc1", index: 7, leafTtlMs: 1000 },
+      roots: [active, { ...retired, status: "prepared", rotatedOutAt: null }],
+      provider: {
+        ...state.provider,
+        prepared: {
+          ...{ rootId: retired.id, activateAt: new Date(1000) },
+          ...{ provider: "consul", config: null, state: { key: "k" } },
+        },
+      },
+    };
+    assert.deepEqual(await recode(full), full);
+    await assert.rejects(codec.encode({ ...full, schema: 6 }), /Schema 6 cannot hold this state/);
+    const followed: CaState = {
+      ...{ ...state, schema: 6, datacenter: "dc2" },
+      primary: { datacenter: "dc1", index: 7, leafTtlMs: 1000 },
+    };
+    assert.equal(schemaFor(followed, 6), 6);
+    assert.equal(schemaFor(followed, 7), 7);
+    assert.deepEqual((await recode(followed)).primary, {
+      ...{ datacenter: "dc1", index: 7 },
+      leafTtlMs: null,
+    });
   });
 
   it("refuses a trust domain that was changed in the document", async () => {

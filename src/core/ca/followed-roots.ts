@@ -193,7 +193,8 @@ export function isBehind(state: CaState, { primary, listing }: Followed): boolea
   const { primacy } = listing;
   return (
     state.primary?.datacenter !== primary.name ||
-    (primacy !== null && primacy.promotions !== state.promotions) ||
+    (primacy !== null &&
+      (primacy.promotions !== state.promotions || primacy.leafTtlMs !== state.primary.leafTtlMs)) ||
     differs(state, listing)
   );
 }

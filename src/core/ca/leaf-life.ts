@@ -9,6 +9,7 @@ import type { LeafLimits } from "../ports/provider.ts";
 import type { CaState } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { type LeafLife, longestLife } from "../x509/leaf.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /**
  * A leaf that ends so shortly before its issuer or root was cut by it: Vault's leaves end up to two
@@ -20,8 +21,16 @@ const CUT_MS = 120_000;
 const [EARLIEST, LATEST] = [0.6, 0.8];
 
 /**
+ * The longest life of a leaf, in milliseconds: LeafCertTTL, in a secondary datacenter at most that of
+ * the primary one, which publishes a retired root for as long as its own leaves may need it.
+ */
+export function leafTtlOf({ config, state }: Pick<Snapshot, "config" | "state">): number {
+  return Math.min(config.leafTtlMs, state.primary?.leafTtlMs ?? Number.POSITIVE_INFINITY);
+}
+
+/**
  * Checks a requested lifetime.
- * @param ttlMs from the moment of signing. @param leafTtlMs LeafCertTTL.
+ * @param ttlMs from the moment of signing. @param leafTtlMs from `leafTtlOf`.
  * @throws {RequestError} `profile_violation` with the bounds
  */
 export function requireTtl(ttlMs: number, leafTtlMs: number, { minTtlMs }: LeafLimits): void {

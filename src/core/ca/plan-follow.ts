@@ -193,7 +193,11 @@ function positionOf(
   known: Pick<CaState, "promotions">,
 ): Pick<CaState, "promotions"> & { readonly primary: FollowedPrimary } {
   return {
-    primary: { datacenter: primary.name, index: listing.index },
+    primary: {
+      datacenter: primary.name,
+      index: listing.index,
+      leafTtlMs: listing.primacy?.leafTtlMs ?? null,
+    },
     promotions: listing.primacy?.promotions ?? known.promotions,
   };
 }

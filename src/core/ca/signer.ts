@@ -26,7 +26,7 @@ import {
 import type { Hints } from "./ca-ports.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import { type IdentitySource, mayLackUri, requestedId, requireLeafId } from "./leaf-identity.ts";
-import { leafLife, type RenewedLeaf, renewAfter, requireTtl } from "./leaf-life.ts";
+import { leafLife, leafTtlOf, type RenewedLeaf, renewAfter, requireTtl } from "./leaf-life.ts";
 import { leafNames, requireNamesPermitted } from "./leaf-names.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -190,7 +190,7 @@ export class LeafSigner {
       if (permitted !== undefined) await permitted;
       const names = this.#namesOf(id, request, snapshot);
       if (ttlMs !== null && snapshot.provider !== null)
-        requireTtl(ttlMs, snapshot.config.leafTtlMs, snapshot.provider.leafLimits);
+        requireTtl(ttlMs, leafTtlOf(snapshot), snapshot.provider.leafLimits);
       await verifyProof(request);
       // Only requests that passed all checks count against Consul's limits.
       const turn = limiter.enter(snapshot.config, priority);
@@ -241,7 +241,7 @@ export class LeafSigner {
       ...leafValidity(
         provider.issuer,
         root,
-        leafLife(ttlMs, snapshot.config.leafTtlMs, provider.leafLimits, renewed),
+        leafLife(ttlMs, leafTtlOf(snapshot), provider.leafLimits, renewed),
         now,
       ),
       serial: this.#nextSerial(),

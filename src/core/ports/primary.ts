@@ -37,6 +37,8 @@ export interface Primacy {
   readonly datacenter: string;
   /** How often a datacenter of the mesh had been promoted when this one was. */
   readonly promotions: number;
+  /** LeafCertTTL there, in milliseconds; null if the server does not say it. */
+  readonly leafTtlMs: number | null;
 }
 
 /** What a server of another datacenter says of its mesh. */

@@ -7,7 +7,7 @@ import { writeJson } from "../../consul/go-json.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { Clock } from "../../core/ports/clock.ts";
-import type { CaState, RootEntry } from "../../core/state.ts";
+import type { RootEntry } from "../../core/state.ts";
 import { primacyHeaders } from "../../net/primacy.ts";
 import type { Watchers } from "../blocking.ts";
 import { publishedRoots, rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
@@ -109,7 +109,7 @@ function rootsResponse(
     ...cacheHeaders,
     // Over how many seconds to spread renewals if these roots are new.
     "X-Meshca-Renew-Window": String(ca.renewWindowMs / 1000),
-    ...primacyOf(snapshot.state),
+    ...primacyOf(snapshot),
     ETag: tag,
     "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,
   };
@@ -117,10 +117,15 @@ function rootsResponse(
   return { headers, body: rootsBody(snapshot, form, now) };
 }
 
-/** Which datacenter is the primary one, and the number of its promotion; none in a deployment of one. */
-function primacyOf({ datacenter, primary, promotions }: CaState): Record<string, string> {
+/** Which datacenter is the primary one, and what of it others go by; none in a deployment of one. */
+function primacyOf({ state, config }: Snapshot): Record<string, string> {
+  const { datacenter, primary, promotions } = state;
   if (datacenter === null) return {};
-  return primacyHeaders({ datacenter: primary?.datacenter ?? datacenter, promotions });
+  return primacyHeaders({
+    datacenter: primary?.datacenter ?? datacenter,
+    promotions,
+    leafTtlMs: primary === null ? config.leafTtlMs : primary.leafTtlMs,
+  });
 }
 
 /** Whether If-None-Match lists a tag (RFC 9110 section 13.1.2, weak comparison). */
