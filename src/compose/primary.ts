@@ -168,9 +168,15 @@ export class PrimaryServers implements PrimaryDatacenter {
     });
     return new ServerPool({
       servers: servers.map(({ href }) => href),
-      ...{ trust, transport: openTransport(), clock, random, log },
+      ...{ trust, transport: openTransport(), clock, random, log: forDebugging(log) },
     });
   }
+}
+
+/** The log of a pool, whose texts are those of an agent: what is not followed is logged where it is known. */
+function forDebugging(log: Log): Log {
+  const debug: Log["debug"] = (message, fields) => log.debug(message, fields);
+  return { debug, info: debug, warn: debug, error: debug };
 }
 
 /**
