@@ -1,5 +1,5 @@
 /**
- * What the other datacenters in the configuration say about which one is the primary.
+ * Which datacenter is the primary one, as reported by the other datacenters in the configuration.
  * @module
  */
 import { readRootsListing } from "../client/roots-listing.ts";
@@ -13,6 +13,9 @@ const TIMEOUT_MS = 3000;
 /** @param datacenter the name of this one. */
 export function peersOf(others: OtherDatacenters, datacenter: string): PeerDatacenters {
   return {
+    get names() {
+      return others.names;
+    },
     async claims() {
       const answers = await Promise.allSettled(
         others.names.map((name) => claimOf(others, name, datacenter)),

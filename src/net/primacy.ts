@@ -1,5 +1,5 @@
 /**
- * The headers by which a server says, with its roots, which datacenter it takes for the primary one.
+ * The headers by which a server reports, with its roots, which datacenter is the primary one.
  * @module
  */
 import { FormatError } from "../core/errors.ts";

@@ -154,6 +154,9 @@ export class Mesh {
 
   #peersOf(member: Member): PeerDatacenters {
     return {
+      get names() {
+        return [...member.lists];
+      },
       claims: async () =>
         [...member.lists].flatMap((by) => {
           try {

@@ -243,7 +243,7 @@ describe("a promotion", () => {
         leafTtlMs: 72 * 60 * MINUTE,
       });
       const leads =
-        "datacenter dc2 is the primary one by promotion 1, as a server of dc2 says. Configure this datacenter to follow dc2, or promote this one if it is to remain the primary";
+        "datacenter dc2 is the primary one by promotion 1, as a server of dc2 reports. Configure this datacenter to follow dc2, or promote this one if it is to remain the primary";
       await assert.rejects(mesh.of("dc1").ca.rotate(NOW), {
         ...TRANSITION,
         message: `Cannot rotate: ${leads}`,
@@ -256,6 +256,23 @@ describe("a promotion", () => {
       });
       assert.equal(stateOf("dc3").commitId, before);
       await mesh.requireTrust();
+    });
+
+    it("remembers it while the promoted one cannot be reached, until it is no longer configured", async () => {
+      const text = await backupOf("dc1");
+      lose("dc1");
+      await promote("dc2", await withBackup("dc2", text));
+      find("dc1");
+      await mesh.settle();
+      mesh.of("dc1").cut.add("dc2");
+      await mesh.settle();
+      assert.equal(mesh.of("dc1").ca.status.otherPrimary?.datacenter, "dc2");
+      await assert.rejects(mesh.of("dc1").ca.rotate(NOW), TRANSITION);
+      await assert.rejects(mesh.of("dc3").ca.rotate(NOW), TRANSITION);
+      mesh.of("dc1").lists.delete("dc2");
+      await mesh.settle();
+      assert.equal(mesh.of("dc1").ca.status.otherPrimary, null);
+      await mesh.of("dc1").ca.rotate(NOW);
     });
 
     it("notices it at once, without waiting for the next look", async () => {

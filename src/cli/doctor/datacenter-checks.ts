@@ -238,7 +238,7 @@ function otherPrimary({ Primary: primary, OtherPrimary: other, Others }: Datacen
   if (Others.length === 0) return skipped(id, "no other datacenter is in the configuration");
   if (other === null) return ok(id, `none of ${Others.join(", ")} is`);
   const { Datacenter, Promotions, By } = other;
-  const what = `Datacenter ${Datacenter} is the primary one by promotion ${Promotions}, as a server of ${By} says`;
+  const what = `Datacenter ${Datacenter} is the primary one by promotion ${Promotions}, as a server of ${By} reports`;
   return found(id, what, [
     {
       severity: "critical",

@@ -156,7 +156,12 @@ export class CertificateAuthority {
           });
     const { peers = null } = options;
     this.#otherPrimary =
-      peers === null ? null : new OtherPrimary({ peers, datacenter, clock, log: ports.log });
+      peers === null
+        ? null
+        : new OtherPrimary({
+            ...{ peers, datacenter, clock, log: ports.log },
+            memory: memory.otherPrimary,
+          });
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
       datacenter,

@@ -8,6 +8,7 @@ import type { Clock } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
 import type { PeerDatacenters, PrimacyClaim } from "../ports/primary.ts";
 import type { CaState } from "../state.ts";
+import type { OtherPrimaryMemory } from "./replica-memory.ts";
 
 /** How old a look may be before a change, and how often the leader looks, in milliseconds. */
 const MAX_AGE_MS = 10_000;
@@ -19,43 +20,42 @@ interface OtherPrimaryOptions {
   readonly datacenter: string;
   readonly clock: Clock;
   readonly log: Log;
+  readonly memory: OtherPrimaryMemory;
 }
 
 export class OtherPrimary {
   readonly #options: OtherPrimaryOptions;
-  #claims: readonly PrimacyClaim[] = [];
-  #lookedAt: Date | null = null;
-  #found: PrimacyClaim | null = null;
+  readonly #memory: OtherPrimaryMemory;
 
   constructor(options: OtherPrimaryOptions) {
     this.#options = options;
+    this.#memory = options.memory;
   }
 
   /** The datacenter that is the primary one in place of this one, as it was seen last, or null. */
   get found(): PrimacyClaim | null {
-    return this.#found;
+    return this.#memory.found;
   }
 
-  /** Looks if the last look is too old. It never rejects. @returns what the others say */
+  /** Looks if the last look is too old. It never rejects. @returns what the others report */
   async look(state: CaState, maxAgeMs = EVERY_MS): Promise<readonly PrimacyClaim[]> {
-    const { peers, clock, log } = this.#options;
-    const ageMs = clock.now().getTime() - (this.#lookedAt?.getTime() ?? 0);
+    const { clock, log } = this.#options;
+    const memory = this.#memory;
+    const ageMs = clock.now().getTime() - (memory.lookedAt?.getTime() ?? 0);
     if (Math.abs(ageMs) >= maxAgeMs) {
-      this.#claims = (await peers.claims()).filter(
-        ({ trustDomain }) => trustDomain === state.trustDomain,
-      );
-      this.#lookedAt = clock.now();
+      memory.claims = await this.#ask(state);
+      memory.lookedAt = clock.now();
     }
     const found = state.primary === null ? this.#leading(state) : null;
-    if (found !== null && found.datacenter !== this.#found?.datacenter)
+    if (found !== null && found.datacenter !== memory.found?.datacenter)
       log.error(
         "Another datacenter is the primary one: leaves are signed, no intermediate of another datacenter is signed and no root changed; configure this datacenter to follow it, or promote this one",
         { primary: found.datacenter, promotions: found.promotions, by: found.by },
       );
-    if (found === null && this.#found !== null)
+    if (found === null && memory.found !== null)
       log.info("No other datacenter is the primary one any more");
-    this.#found = found;
-    return this.#claims;
+    memory.found = found;
+    return memory.claims;
   }
 
   /**
@@ -64,14 +64,25 @@ export class OtherPrimary {
    */
   async require(state: CaState, action: string): Promise<void> {
     await this.look(state, MAX_AGE_MS);
-    const found = this.#found;
+    const { found } = this.#memory;
     if (found === null) return;
     throw new ConflictError("transition_invalid", `${action}: ${otherPrimaryText(found)}`);
   }
 
+  /** A datacenter that does not answer now still is what it reported last: it may be cut off. */
+  async #ask({ trustDomain }: CaState): Promise<readonly PrimacyClaim[]> {
+    const { peers } = this.#options;
+    const reported = await peers.claims();
+    const hasReported = new Set(reported.map(({ by }) => by));
+    const earlier = this.#memory.claims.filter(
+      ({ by }) => peers.names.includes(by) && !hasReported.has(by),
+    );
+    return [...reported, ...earlier].filter((claim) => claim.trustDomain === trustDomain);
+  }
+
   #leading({ promotions }: CaState): PrimacyClaim | null {
     const own = this.#options.datacenter;
-    const others = this.#claims.filter(
+    const others = this.#memory.claims.filter(
       (claim) =>
         claim.datacenter !== own &&
         // Two datacenters that were never promoted: the one of which the other follows the root.
@@ -83,5 +94,5 @@ export class OtherPrimary {
 
 /** That another datacenter is the primary one, and what to do. */
 export function otherPrimaryText({ datacenter, promotions, by }: PrimacyClaim): string {
-  return `datacenter ${datacenter} is the primary one by promotion ${promotions}, as a server of ${by} says. Configure this datacenter to follow ${datacenter}, or promote this one if it is to remain the primary`;
+  return `datacenter ${datacenter} is the primary one by promotion ${promotions}, as a server of ${by} reports. Configure this datacenter to follow ${datacenter}, or promote this one if it is to remain the primary`;
 }

@@ -53,7 +53,7 @@ type Promoting = ChangeContext & Pick<Change, "sealer" | "hints" | "datacenter">
 
 /**
  * Plans a promotion.
- * @param claims what other datacenters say about which one is the primary.
+ * @param claims which datacenter is the primary one, as other datacenters report.
  * @throws {ConflictError} if the root is not one of this mesh, or is not to be used
  * @throws {ConfigError} @throws {SealError} @throws {ProviderError} @throws {StoreError}
  */

@@ -3,7 +3,7 @@
  * process has one for its life. On Workers all requests of an isolate share one.
  * @module
  */
-import type { PrimaryListing } from "../ports/primary.ts";
+import type { PrimacyClaim, PrimaryListing } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -95,11 +95,21 @@ export interface PrimaryMemory {
   readonly step: RetryMemory;
 }
 
+/** What is known of datacenters that may be the primary one in place of this one. */
+export interface OtherPrimaryMemory {
+  /** What a server of each reported when it answered last. */
+  claims: readonly PrimacyClaim[];
+  lookedAt: Date | null;
+  /** The one that is the primary one in place of this one, or null. */
+  found: PrimacyClaim | null;
+}
+
 export interface ReplicaMemory {
   readonly seen: SeenMemory;
   readonly health: HealthMemory;
   readonly limiter: LimiterMemory;
   readonly primary: PrimaryMemory;
+  readonly otherPrimary: OtherPrimaryMemory;
 }
 
 const MINUTE = 60_000;
@@ -154,5 +164,6 @@ export function createReplicaMemory(): ReplicaMemory {
       reading: createRetryMemory(),
       step: createRetryMemory(),
     },
+    otherPrimary: { claims: [], lookedAt: null, found: null },
   };
 }

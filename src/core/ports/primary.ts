@@ -1,6 +1,6 @@
 /**
  * The ports to other datacenters: what a secondary one asks the primary one for, and what every
- * datacenter says about which one is the primary. The answers are of a server whose TLS certificate
+ * datacenter reports about which one is the primary. The answers are of a server whose TLS certificate
  * was verified, and are checked again before they are used: a server that was taken over must not be
  * able to make this datacenter trust, or sign under, anything else.
  * @module
@@ -41,7 +41,7 @@ export interface Primacy {
   readonly leafTtlMs: number | null;
 }
 
-/** What a server of another datacenter says of its mesh. */
+/** What a server of another datacenter reports of its mesh. */
 export interface PrimacyClaim extends Primacy {
   /** The datacenter of the server. */
   readonly by: string;
@@ -50,7 +50,9 @@ export interface PrimacyClaim extends Primacy {
 
 /** The other datacenters in this deployment's configuration. */
 export interface PeerDatacenters {
-  /** What a server of each says, of those that answer within seconds. It never rejects. */
+  /** Their names as they are configured now. */
+  readonly names: readonly string[];
+  /** What a server of each reports, of those that answer within seconds. It never rejects. */
   claims(): Promise<readonly PrimacyClaim[]>;
 }
 
