@@ -63,6 +63,17 @@ export class PrimaryServers implements PrimaryDatacenter {
   }
 
   async roots(after: number | null, signal?: AbortSignal): Promise<PrimaryListing> {
+    const settings = this.#current;
+    try {
+      return await this.#roots(after, signal);
+    } catch (error) {
+      // Other settings end the requests that began with the earlier ones: no fault of either primary.
+      if (settings === this.#current || signal?.aborted === true) throw error;
+      return this.#roots(null, signal);
+    }
+  }
+
+  #roots(after: number | null, signal: AbortSignal | undefined): Promise<PrimaryListing> {
     const query = after === null ? "" : `?index=${after}&wait=${formatDuration(WAIT_MS)}`;
     return this.#ask((pool) =>
       pool.request({
@@ -99,6 +110,15 @@ export class PrimaryServers implements PrimaryDatacenter {
         read: ({ body }) => readSignedIntermediate(body),
       }),
     );
+  }
+
+  /** Uses the settings as they are now. If they are others, requests with the earlier ones end. */
+  useSettings(): void {
+    const settings = this.#current;
+    if (settings === this.#settings) return;
+    const pool = this.#openPool(settings);
+    this.#pool.close();
+    [this.#settings, this.#pool] = [settings, pool];
   }
 
   async maySign(): Promise<boolean> {
@@ -138,22 +158,18 @@ export class PrimaryServers implements PrimaryDatacenter {
   }
 
   async #ask<T>(work: (pool: ServerPool) => Promise<T>): Promise<T> {
-    const settings = this.#current;
+    this.useSettings();
+    const [settings, pool] = [this.#settings, this.#pool];
     try {
-      if (settings !== this.#settings) {
-        const pool = this.#openPool(settings);
-        this.#pool.close();
-        [this.#settings, this.#pool] = [settings, pool];
-      }
       const state = this.#options.snapshot()?.state;
       if (state !== undefined)
-        this.#pool.trustRoots({
+        pool.trustRoots({
           roots: state.roots.map(({ certificate }) => certificate.der),
           trustDomain: state.trustDomain,
         });
-      return await work(this.#pool);
+      return await work(pool);
     } catch (error) {
-      throw asPrimaryError(error, settings, this.#pool.trustExpiredAt);
+      throw asPrimaryError(error, settings, pool.trustExpiredAt);
     }
   }
 

@@ -130,6 +130,7 @@ export async function composeOver(
           snapshot: () => service.ca.snapshot,
           ...{ clock, random, log: platform.log },
         });
+  if (primary !== null) datacenters.subscribe(() => primary.useSettings());
   const localAgent = servesAgentRoutes(settings)
     ? new LocalAgent({ settings, platform, fetch: (request) => service.app.fetch(request) })
     : null;

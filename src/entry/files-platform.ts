@@ -42,13 +42,19 @@ type Identity = Pick<BigIntStats, "dev" | "ino">;
 
 export class ProviderFiles {
   readonly #folders: readonly string[];
-  readonly #named: readonly NamedFile[];
+  #named: readonly NamedFile[];
   readonly #dataDir: string;
 
   constructor({ folders, named, dataDir }: ProviderFilesOptions) {
     this.#folders = folders;
     this.#named = named;
     this.#dataDir = dataDir;
+  }
+
+  /** @param files that settings name since a reload; those that they named before are refused, too. */
+  addNamed(files: readonly NamedFile[]): void {
+    const isNew = ({ path }: NamedFile) => !this.#named.some((known) => known.path === path);
+    this.#named = [...this.#named, ...files.filter(isNew)];
   }
 
   /**

@@ -11,6 +11,7 @@ import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { Platform } from "../compose/platform.ts";
+import type { NamedFile } from "../config/named-files.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { Logger } from "../telemetry/logger.ts";
@@ -36,6 +37,8 @@ const stdoutSink: AuditSink = {
 /** A platform whose log level can be changed while it runs. */
 export interface ProcessPlatform extends Platform {
   readonly log: Logger;
+  /** Takes the files that settings name since they were reloaded. */
+  useNamedFiles(files: readonly NamedFile[]): void;
 }
 
 /** The platform of a process with a file system. */
@@ -46,6 +49,12 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     write: (line) => process.stdout.write(line),
     format: process.stdout.isTTY ? "text" : "json",
   });
+  const providerFiles = new ProviderFiles({
+    folders: settings.secretDirs,
+    named: settings.namedFiles,
+    dataDir: settings.dataDir,
+  });
+  let { namedFiles } = settings;
   return {
     clock: systemClock,
     random: systemRandom,
@@ -55,11 +64,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     fileExists: existsSync,
-    providerFiles: new ProviderFiles({
-      folders: settings.secretDirs,
-      named: settings.namedFiles,
-      dataDir: settings.dataDir,
-    }),
+    providerFiles,
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
     process: {
@@ -68,7 +73,11 @@ export function createPlatform(settings: Settings): ProcessPlatform {
       addresses: interfaceAddresses,
       usage: processUsage,
     },
-    fileFacts: () => fileFacts(settings),
+    fileFacts: () => fileFacts({ ...settings, namedFiles }),
+    useNamedFiles(files) {
+      providerFiles.addNamed(files);
+      namedFiles = [...files];
+    },
     openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };

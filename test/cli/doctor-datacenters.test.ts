@@ -173,7 +173,7 @@ describe("meshca status and doctor, and datacenters with access control and TLS"
     await three.stop();
     assert.match(
       found.finding("primary.role").what,
-      /^Datacenter dc2 is a secondary one itself: .* ask datacenter dc1 for an intermediate$/,
+      /^Datacenter dc2 is a secondary one itself: Cannot follow datacenter dc2: it is not the primary datacenter, and follows dc1; set the name and the servers of the primary datacenter to those of dc1$/,
     );
     assert.deepEqual(foundIn(found), ["primary.role"]);
   });

@@ -119,7 +119,10 @@ describe("SIGHUP", () => {
             await until(() => reloads().length > before);
             return reloads().at(-1);
           };
-          const others = await reload({ datacenters: { dc2: server(2), dc3: server(3) } });
+          const ca_file = join(folder, "roots.pem");
+          writeFileSync(ca_file, selfSigned("ca").cert);
+          const secure = { servers: ["https://127.0.0.1:3"], ca_file };
+          const others = await reload({ datacenters: { dc2: server(2), dc3: secure } });
           assert.deepEqual([others?.level, others?.needRestart], ["INFO", undefined]);
           const primary = { primary_datacenter: "dc2", primary_servers: ["http://127.0.0.1:1"] };
           assert.deepEqual((await reload(primary))?.needRestart, ["primaryDatacenter"]);

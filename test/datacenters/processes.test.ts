@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { makeDataDir, type ServerProcess } from "../fixtures/process.ts";
+import { linesOf, makeDataDir, type ServerProcess } from "../fixtures/process.ts";
 import { noRedis, startRedis, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { rootsOf } from "./members.ts";
@@ -145,6 +145,43 @@ describe("datacenters as processes", () => {
       await redis.stop();
     }
   });
+
+  it(
+    "need no restart after a promotion: SIGHUP takes the settings of a primary",
+    OPTIONS,
+    async () => {
+      const config = join(folder, "dc5.json");
+      const servers = { primary_servers: [all.primary.url], primary_ca_file: all.caFile };
+      const write = (file: object) => writeFileSync(config, JSON.stringify(file));
+      write({ datacenter: "dc5", primary_datacenter: "dc1", ...servers });
+      const server = await all.start("dc5", {
+        MESHCA_CONFIG: config,
+        // The file has them.
+        ...{
+          MESHCA_PRIMARY_DATACENTER: "",
+          MESHCA_PRIMARY_SERVERS: "",
+          MESHCA_PRIMARY_CA_FILE: "",
+        },
+      });
+      await until(async () => (await ask(server, "GET", "/readyz")).status === 200);
+      const reload = async () => {
+        const reloads = () =>
+          linesOf(server.stdout()).filter(({ message }) =>
+            String(message).includes("after SIGHUP"),
+          );
+        const before = reloads().length;
+        write({ datacenter: "dc5", primary_datacenter: "dc5" });
+        process.kill(server.pid, "SIGHUP");
+        await until(() => reloads().length > before);
+        return reloads().at(-1)?.needRestart;
+      };
+      // Before, a secondary does not become a primary one by its settings.
+      assert.deepEqual(await reload(), ["primaryDatacenter"]);
+      await call(server, "PUT", "/v1/connect/ca/promote", { NewRoot: true, Soak: "1m" });
+      assert.equal(await reload(), undefined);
+      assert.equal((await ask(server, "GET", "/readyz")).status, 200);
+    },
+  );
 
   it("do not join without the right in the primary, and say what is missing", OPTIONS, async () => {
     const server = await all.start("dc4", {

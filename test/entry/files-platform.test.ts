@@ -68,6 +68,19 @@ describe("ProviderFiles", () => {
     assert.equal(files.readFile(`${top}/elsewhere/../listed/token`), "s.token\n");
   });
 
+  it("refuses a file that settings name since a reload, and those that they named before", () => {
+    const reader = new ProviderFiles({
+      folders: [listed],
+      named: [{ setting: "MESHCA_KEK_FILE", path: at("listed/deep/token") }],
+      dataDir: at("data"),
+    });
+    assert.equal(reader.readFile(at("listed/token")), "s.token\n");
+    const setting = "MESHCA_REPLICATION_TOKEN_FILE";
+    reader.addNamed([{ setting, path: at("listed/token") }]);
+    assert.match(refusal(at("listed/token"), reader), /MESHCA_REPLICATION_TOKEN_FILE/);
+    assert.match(refusal(at("listed/deep/token"), reader), /MESHCA_KEK_FILE/);
+  });
+
   it("reads a projected token, which is a link below ..data, in a folder whose own path has a link", () => {
     mkdirSync(at("run/secrets/pod/..2026_01"), { recursive: true });
     symlinkSync("..2026_01", at("run/secrets/pod/..data"));

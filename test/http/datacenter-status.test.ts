@@ -15,6 +15,7 @@ const bodyOf = async (answer: Response): Promise<unknown> => {
   assert.equal(answer.status, 200);
   return answer.json();
 };
+const NEVER_PROMOTED = { Promotions: 0, OtherPrimary: null, PreparedRoot: null };
 
 describe(PATH, () => {
   it("has what a secondary datacenter follows, and the fault with its code", async () => {
@@ -32,6 +33,7 @@ describe(PATH, () => {
         ...{ Datacenter: "dc1", Asked: true, LastContact: contact, Index: 1, FollowedIndex: 1 },
         ...{ ClockOffsetMs: 1235, Fault: null },
       },
+      ...NEVER_PROMOTED,
       Intermediate: {
         ID: issuer.id,
         NotBefore: issuer.notBefore.toISOString(),
@@ -67,6 +69,7 @@ describe(PATH, () => {
     const [signed] = both.one.manager.require().state.intermediates;
     assert.deepEqual(await bodyOf(await fetch(PATH)), {
       ...{ Datacenter: "dc1", Others: [], Primary: null, Intermediate: null },
+      ...NEVER_PROMOTED,
       Intermediates: { Unexpired: 1, FirstNotAfter: signed?.notAfter.toISOString() },
     });
   });

@@ -154,6 +154,14 @@ const workerField = (worker: number | null) => (worker === null ? {} : { worker 
 function reloader(before: Settings, served: Served): () => void {
   const { log } = served.platform;
   let inUse: DatacenterSettings = before;
+  let ca: Meshca["ca"] | null = null;
+  served.ready.then(
+    (meshca) => {
+      ca = meshca.ca;
+    },
+    // Whoever started the server reports it.
+    () => undefined,
+  );
   return () => {
     served.reload();
     try {
@@ -164,10 +172,13 @@ function reloader(before: Settings, served: Served): () => void {
         (name) =>
           !RELOADED.includes(name) && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
       );
-      // A primary that becomes a secondary, or a secondary that becomes a primary, starts again.
-      const hasSameRole = (after.primary === null) === (before.primary === null);
+      const hasSameRole =
+        (after.primary === null) === (before.primary === null) ||
+        // A datacenter that was promoted is a primary one before its settings are.
+        (after.primary === null && ca?.isSecondary === false);
       inUse = hasSameRole ? after : { ...inUse, datacenters: after.datacenters };
       served.useDatacenters(inUse);
+      served.platform.useNamedFiles(after.namedFiles);
       const needRestart = [...changed, ...(hasSameRole ? [] : ["primaryDatacenter"])];
       log.info(
         "Reloaded the TLS files, the log level and the servers of other datacenters after SIGHUP",
@@ -193,4 +204,5 @@ const RELOADED: readonly (keyof Settings)[] = [
   "primary",
   "primaryDatacenter",
   "datacenters",
+  "namedFiles",
 ];

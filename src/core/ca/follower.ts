@@ -88,7 +88,7 @@ export class Follower {
    * @param isAsked whether this replica leads: faults of one that led before are over.
    */
   statusOf(state: CaState | null, isAsked: boolean): PrimaryStatus {
-    const { readAt } = this.#memory;
+    const { readAt, readFrom } = this.#memory;
     const listing = this.followed?.listing ?? null;
     const committed = state?.primary?.index ?? null;
     // The index also grows with the primary's configuration, which is not followed.
@@ -96,7 +96,7 @@ export class Follower {
     return {
       datacenter: this.primary.name,
       isAsked,
-      lastContact: readAt,
+      lastContact: readFrom === this.primary.name ? readAt : null,
       index: listing?.index ?? null,
       followedIndex: isSame ? listing.index : committed,
       clockOffsetMs: this.primary.clockOffsetMs,
@@ -165,7 +165,7 @@ export class Follower {
       if (reason !== known)
         log.warn(
           "Failed to read the roots of the primary datacenter; leaves are signed under the present roots, will retry",
-          { primary: name, reason },
+          { primary: this.primary.name, reason },
         );
       throw error;
     }
