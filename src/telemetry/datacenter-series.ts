@@ -14,7 +14,7 @@ import { addGauge, cached } from "./series.ts";
 /** What the gauges are computed from. */
 export interface ObservedDatacenters {
   readonly snapshot: Snapshot | null;
-  readonly status: Pick<Status, "primary">;
+  readonly status: Pick<Status, "primary" | "otherPrimary">;
   readonly now: Date;
 }
 
@@ -104,6 +104,16 @@ export class DatacenterSeries {
         if (followed !== null && provider !== null)
           set(gauge, followed.datacenter, read(provider.issuer));
       });
+    addGauge(
+      {
+        ...{ name: "meshca_other_primary", labelNames, registers },
+        help: "Promotions of the datacenter that is the primary one in place of this one; on the leader",
+      },
+      (gauge) => {
+        const other = observed()?.status.otherPrimary ?? null;
+        if (other !== null) set(gauge, other.datacenter, other.promotions);
+      },
+    );
     addGauge(
       {
         name: "meshca_intermediates",

@@ -369,7 +369,15 @@ describe("docs/operations.md", () => {
     metrics.forwarded("dc2", "answered");
     metrics.primaryFailed("read", "unreachable");
     metrics.intermediateRequested("ok");
-    const { snapshot, status } = manager;
+    const { snapshot } = manager;
+    const other = {
+      by: "dc3",
+      trustDomain: "d",
+      datacenter: "dc3",
+      promotions: 1,
+      leafTtlMs: null,
+    };
+    const status = { ...manager.status, otherPrimary: other };
     const { text } = await metrics.render({
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
       ...{ audit: FAILING_AUDIT, obstacle: null, changeObstacle: null, certificate: CERTIFICATE },
