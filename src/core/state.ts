@@ -170,6 +170,11 @@ export interface FollowedPrimary {
    * in schema 6, and if it did not say it.
    */
   readonly leafTtlMs: number | null;
+  /**
+   * When the intermediate is renewed, if that is not at half of its life: much of it was over when it
+   * arrived, since the primary's clock is behind. Null in schema 6.
+   */
+  readonly renewAt: Date | null;
 }
 
 /** A certificate that this CA issued for the CA of another datacenter, until it has expired. */
@@ -264,7 +269,8 @@ export function leastSchema(state: CaState): Schema {
 export function schemaFor(state: CaState, newest: Schema): Schema | null {
   const least = leastSchema(state);
   if (newest < least) return null;
-  if (newest >= 7 && state.primary !== null && state.primary.leafTtlMs !== null) return 7;
+  const { leafTtlMs = null, renewAt = null } = state.primary ?? {};
+  if (newest >= 7 && (leafTtlMs !== null || renewAt !== null)) return 7;
   return least > ACCESS_SCHEMA ? least : (Math.min(newest, ACCESS_SCHEMA) as Schema);
 }
 

@@ -115,7 +115,7 @@ const Body6 = v.strictObject({
   primary: v.nullable(
     v.pipe(
       v.strictObject({ datacenter: v.string(), index }),
-      v.transform((primary) => ({ ...primary, leafTtlMs: null })),
+      v.transform((primary) => ({ ...primary, leafTtlMs: null, renewAt: null })),
     ),
   ),
   intermediates: v.array(issuedIntermediate),
@@ -124,7 +124,11 @@ const Body6 = v.strictObject({
 const Body7 = v.strictObject({
   ...Body6.entries,
   primary: v.nullable(
-    v.strictObject({ datacenter: v.string(), index, leafTtlMs: v.nullable(v.number()) }),
+    v.strictObject({
+      ...{ datacenter: v.string(), index },
+      leafTtlMs: v.nullable(v.number()),
+      renewAt: v.nullable(instant),
+    }),
   ),
   promotions: index,
   roots: v.array(

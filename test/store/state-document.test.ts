@@ -150,7 +150,7 @@ describe("codec", () => {
     };
     const bound: CaState = {
       ...{ ...state, schema: 6, datacenter: "dc2" },
-      primary: { datacenter: "dc1", index: 7, leafTtlMs: null },
+      primary: { datacenter: "dc1", index: 7, leafTtlMs: null, renewAt: null },
     };
     const issuing: CaState = { ...state, schema: 6, intermediates: [issued] };
     const configured: CaState = {
@@ -173,7 +173,12 @@ describe("codec", () => {
     assert.ok(active !== undefined && retired !== undefined);
     const full: CaState = {
       ...{ ...state, schema: 7, datacenter: "dc2", promotions: 2 },
-      primary: { datacenter: "dc1", index: 7, leafTtlMs: 1000 },
+      primary: {
+        datacenter: "dc1",
+        index: 7,
+        leafTtlMs: 1000,
+        renewAt: new Date("2026-06-02T00:00:00Z"),
+      },
       roots: [active, { ...retired, status: "prepared", rotatedOutAt: null }],
       provider: {
         ...state.provider,
@@ -187,13 +192,19 @@ describe("codec", () => {
     await assert.rejects(codec.encode({ ...full, schema: 6 }), /Schema 6 cannot hold this state/);
     const followed: CaState = {
       ...{ ...state, schema: 6, datacenter: "dc2" },
-      primary: { datacenter: "dc1", index: 7, leafTtlMs: 1000 },
+      primary: {
+        datacenter: "dc1",
+        index: 7,
+        leafTtlMs: 1000,
+        renewAt: new Date("2026-06-02T00:00:00Z"),
+      },
     };
     assert.equal(schemaFor(followed, 6), 6);
     assert.equal(schemaFor(followed, 7), 7);
     assert.deepEqual((await recode(followed)).primary, {
       ...{ datacenter: "dc1", index: 7 },
       leafTtlMs: null,
+      renewAt: null,
     });
   });
 

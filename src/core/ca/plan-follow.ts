@@ -50,6 +50,7 @@ import {
   requireValid,
   wrapConfigError,
 } from "./plan-change.ts";
+import { lateRenewal } from "./schedule.ts";
 import { type Snapshot, snapshotOf, withState } from "./snapshot.ts";
 import { firstState, type NewConfig } from "./transitions.ts";
 
@@ -104,7 +105,7 @@ export async function planJoin(
     config: stored,
     roots: stampedRows([], followedRoots([], listing, following), 1),
     provider: provisioned.state,
-    ...positionOf({ primary, listing }, NOT_FOLLOWING),
+    ...positionOf({ primary, listing }, NOT_FOLLOWING, lateRenewal(provider.issuer, change.now)),
   });
   return {
     kind: "join",
@@ -187,16 +188,21 @@ function withoutRoot(type: ProviderType, { config: sent, ...stored }: CaConfig):
 
 const NOT_FOLLOWING = { promotions: 0 };
 
-/** What of the primary datacenter a state records that follows it. */
+/**
+ * What of the primary datacenter a state records that follows it.
+ * @param renewAt as `lateRenewal` has it.
+ */
 function positionOf(
   { primary, listing }: Followed,
   known: Pick<CaState, "promotions">,
+  renewAt: Date | null,
 ): Pick<CaState, "promotions"> & { readonly primary: FollowedPrimary } {
   return {
     primary: {
       datacenter: primary.name,
       index: listing.index,
       leafTtlMs: listing.primacy?.leafTtlMs ?? null,
+      renewAt,
     },
     promotions: listing.primacy?.promotions ?? known.promotions,
   };
@@ -278,7 +284,7 @@ async function planOtherRoots(
     roots,
     config: null,
     provider: state.provider.active,
-    ...positionOf({ primary, listing }, state),
+    ...positionOf({ primary, listing }, state, state.primary?.renewAt ?? null),
   });
   await requireSize(next, state, change);
   return { kind: "follow", snapshot: snapshotOf(next, config, provider) };
@@ -311,7 +317,7 @@ async function planIssuer(
     roots,
     config: stored === state.config ? null : stored,
     provider: provisioned.state,
-    ...positionOf({ primary, listing }, state),
+    ...positionOf({ primary, listing }, state, lateRenewal(provider.issuer, now)),
   });
   const next = withGarbage(state, followed, {
     ...{ types: change.providers, policy: change.policy, now },

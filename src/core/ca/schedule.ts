@@ -6,6 +6,7 @@
 
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
 import { activeRoot, type CaState } from "../state.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { crossChainOf, issuerChainOf, needsCrossSigning } from "./cross-chain.ts";
 import { type Followed, followedPrunable, isBehind } from "./followed-roots.ts";
 import { confirmMs, longestConfirmMs, removableAt } from "./root-removal.ts";
@@ -171,12 +172,36 @@ function activateAt(state: CaState): Date | null {
 }
 
 /**
- * When the issuer is renewed: at half its life, as in Consul (agent/consul/leader_connect_ca.go);
- * null if the root signs leaves itself.
+ * When the issuer is renewed: at half its life, as in Consul (agent/consul/leader_connect_ca.go), or
+ * when the state says; null if the root signs leaves itself.
  */
 function renewAt(state: CaState): Date | null {
   const [issuer] = issuerChainOf(activeRoot(state));
-  return issuer === undefined
-    ? null
-    : new Date((issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2);
+  if (issuer === undefined) return null;
+  return state.primary?.renewAt ?? middleOf(issuer.notBefore, issuer.notAfter);
+}
+
+/**
+ * What share of its life an intermediate may have used up when it arrives. One of the shortest life
+ * that is not late, 3 h with the hour by which it is back-dated, has used up a quarter.
+ */
+const LATE_SHARE = 1 / 3;
+
+/**
+ * When an intermediate is renewed of which much was over when it arrived: at half of what was left. A
+ * primary whose clock is hours behind signs one that is past half of its life, and so would be the
+ * next one: it would be renewed without a pause.
+ * @returns null if it is renewed at half of its life, as others are.
+ */
+export function lateRenewal(
+  { notBefore, notAfter }: Pick<Certificate, "notBefore" | "notAfter">,
+  now: Date,
+): Date | null {
+  const lifeMs = notAfter.getTime() - notBefore.getTime();
+  const isLate = now.getTime() - notBefore.getTime() > LATE_SHARE * lifeMs;
+  return isLate ? middleOf(now, notAfter) : null;
+}
+
+function middleOf(from: Date, to: Date): Date {
+  return new Date((from.getTime() + to.getTime()) / 2);
 }
