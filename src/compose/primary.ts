@@ -58,6 +58,10 @@ export class PrimaryServers implements PrimaryDatacenter {
     return this.#current.datacenter;
   }
 
+  get isConfigured(): boolean {
+    return this.#options.settings.current.primary !== null;
+  }
+
   get clockOffsetMs(): number | null {
     return this.#pool.clockOffsetMs;
   }

@@ -34,12 +34,11 @@ export function readPrimacy(header: (name: string) => string | null): Primacy | 
     header(name.toLowerCase()),
   );
   if (datacenter == null && promotions == null) return null;
-  // Consul's rule for names of datacenters; nine digits are more promotions and seconds than there are.
-  const isWhole = (text: string | null | undefined) => /^\d{1,9}$/.test(text ?? "");
+  // Consul's rule for names of datacenters; 15 digits are exact as a number, and 12 of seconds too.
   if (
     !/^[A-Za-z0-9_-]{1,64}$/.test(datacenter ?? "") ||
-    !isWhole(promotions) ||
-    (leafTtl != null && !isWhole(leafTtl))
+    !/^\d{1,15}$/.test(promotions ?? "") ||
+    (leafTtl != null && !/^\d{1,12}$/.test(leafTtl))
   )
     throw new FormatError(
       `the response of the roots has a malformed ${DATACENTER}, ${PROMOTIONS} or ${LEAF_TTL}`,

@@ -8,7 +8,11 @@ import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
 import { ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { NOBODY } from "../../src/core/ports/audit.ts";
-import type { PeerDatacenters, PrimaryDatacenter } from "../../src/core/ports/primary.ts";
+import type {
+  PeerDatacenters,
+  PrimaryDatacenter,
+  PrimaryListing,
+} from "../../src/core/ports/primary.ts";
 import { readCertificate } from "../../src/core/x509/certificate.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
@@ -30,6 +34,8 @@ export interface Member {
   readonly cut: Set<string>;
   /** Those in its settings, besides the one that it follows. */
   readonly lists: Set<string>;
+  /** What its servers answer in place of its roots. */
+  answer: (listing: PrimaryListing) => PrimaryListing;
   /** Starts it again, over its store. @param keks more than its own */
   restart(keks?: readonly string[]): Promise<void>;
 }
@@ -71,6 +77,7 @@ export class Mesh {
       ...{ codec: null as unknown as Codec, ca: null as unknown as CertificateAuthority },
       cut: new Set(),
       lists: new Set(),
+      answer: (listing) => listing,
       restart: async (more = []) => {
         await member.ca.close();
         Object.assign(member, { codec: await open(more) });
@@ -89,6 +96,13 @@ export class Mesh {
     this.clock.advance(ms);
     for (const { ca } of this.members.values()) await ca.heartbeat();
     for (let i = 0; i < 4; i++) for (const { ca } of this.members.values()) await ca.tick();
+  }
+
+  /** Lets one datacenter look, and do what is due, a minute later. */
+  async tick(name: string): Promise<void> {
+    this.clock.advance(60_000);
+    await this.of(name).ca.heartbeat();
+    await this.of(name).ca.tick();
   }
 
   /** A leaf that a datacenter signs now, with its chain. */
@@ -135,15 +149,28 @@ export class Mesh {
     return to;
   }
 
+  /** What a server of a datacenter answers. */
+  #listingOf(from: Member, name: string): PrimaryListing {
+    const to = this.#reach(from, name);
+    return to.answer(listingOf(to.ca.require()));
+  }
+
   #primaryOf(member: Member): PrimaryDatacenter {
-    const nameOf = () => member.follows ?? member.name;
+    let last = member.follows ?? member.name;
+    const nameOf = () => {
+      last = member.follows ?? last;
+      return last;
+    };
     return {
       get name() {
         return nameOf();
       },
+      get isConfigured() {
+        return member.follows !== null;
+      },
       clockOffsetMs: null,
       maySign: async () => true,
-      roots: async () => listingOf(this.#reach(member, nameOf()).ca.require()),
+      roots: async () => this.#listingOf(member, nameOf()),
       signIntermediate: (csr) =>
         this.#reach(member, nameOf()).ca.signIntermediate({
           ...{ csr, caller: NOBODY },
@@ -160,8 +187,7 @@ export class Mesh {
       claims: async () =>
         [...member.lists].flatMap((by) => {
           try {
-            const listing = listingOf(this.#reach(member, by).ca.require());
-            const { trustDomain, primacy } = listing;
+            const { trustDomain, primacy } = this.#listingOf(member, by);
             return primacy === null ? [] : [{ by, trustDomain, ...primacy }];
           } catch {
             return [];

@@ -54,6 +54,7 @@ export interface TestPrimary extends PrimaryDatacenter {
 export function primaryOf({ manager }: Pick<TestCa, "manager">): TestPrimary {
   const primary: TestPrimary = {
     name: "dc1",
+    isConfigured: true,
     away: false,
     change: {},
     signed: 0,

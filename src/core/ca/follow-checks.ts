@@ -3,7 +3,7 @@
  * @module
  */
 import { ConflictError, PrimaryError, ProviderError } from "../errors.ts";
-import type { PrimaryListing } from "../ports/primary.ts";
+import { MAX_FOLLOWED_AHEAD, type PrimaryListing } from "../ports/primary.ts";
 import type { Provider } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
 import { activeRoot, type CaState } from "../state.ts";
@@ -122,6 +122,10 @@ export function requirePrimacy(
   if (its < promotions)
     throw refuse(
       `another datacenter was promoted after it: this datacenter has seen promotion ${promotions}, and the last one that it knows is ${its}. Set the name and the servers of the primary datacenter to those of the promoted one`,
+    );
+  if (its > promotions + MAX_FOLLOWED_AHEAD)
+    throw refuse(
+      `it reports promotion ${its} as the last one, and this datacenter has seen promotion ${promotions}: no mesh has so many. Find out who runs its servers`,
     );
   const before = known.primary?.datacenter ?? null;
   const isOther = before !== null && before !== primary;

@@ -141,13 +141,16 @@ function retiredRow(
   };
 }
 
-/** A root that the primary publishes before it signs, and that no leaf of this datacenter has. */
+/**
+ * A root that the primary publishes before it signs. Leaves of this datacenter have it only if the
+ * primary went back to a backup from before it signed.
+ */
 function preparedRow(
   known: RootEntry | undefined,
   root: PrimaryRoot,
   { clusterId, leafTtlMs, now }: Following,
 ): RootEntry {
-  if (known !== undefined) return known;
+  if (known !== undefined) return known.status === "active" ? retire(known, now) : known;
   return {
     ...newRow(root, clusterId, leafTtlMs, now),
     status: "prepared",

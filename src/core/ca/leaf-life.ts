@@ -20,12 +20,17 @@ const CUT_MS = 120_000;
 /** The part of its life after which a leaf is to be renewed is drawn between these. */
 const [EARLIEST, LATEST] = [0.6, 0.8];
 
+/** The shortest LeafCertTTL (Consul: agent/structs/connect_ca.go), in milliseconds. */
+const MIN_LEAF_TTL_MS = 3_600_000;
+
 /**
  * The longest life of a leaf, in milliseconds: LeafCertTTL, in a secondary datacenter at most that of
- * the primary one, which publishes a retired root for as long as its own leaves may need it.
+ * the primary one, which publishes a retired root for as long as its own leaves may need it. A primary
+ * that says less than any configuration has does not keep this datacenter from signing.
  */
 export function leafTtlOf({ config, state }: Pick<Snapshot, "config" | "state">): number {
-  return Math.min(config.leafTtlMs, state.primary?.leafTtlMs ?? Number.POSITIVE_INFINITY);
+  const primaryMs = state.primary?.leafTtlMs ?? Number.POSITIVE_INFINITY;
+  return Math.min(config.leafTtlMs, Math.max(primaryMs, MIN_LEAF_TTL_MS));
 }
 
 /**

@@ -6,7 +6,7 @@
 import { ConflictError } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
-import type { PeerDatacenters, PrimacyClaim } from "../ports/primary.ts";
+import { MAX_CLAIM_AHEAD, type PeerDatacenters, type PrimacyClaim } from "../ports/primary.ts";
 import type { CaState } from "../state.ts";
 import type { OtherPrimaryMemory } from "./replica-memory.ts";
 
@@ -26,6 +26,8 @@ interface OtherPrimaryOptions {
 export class OtherPrimary {
   readonly #options: OtherPrimaryOptions;
   readonly #memory: OtherPrimaryMemory;
+  /** The datacenter whose claim was ignored last, or null. */
+  #liar: string | null = null;
 
   constructor(options: OtherPrimaryOptions) {
     this.#options = options;
@@ -70,14 +72,26 @@ export class OtherPrimary {
   }
 
   /** A datacenter that does not answer now still is what it reported last: it may be cut off. */
-  async #ask({ trustDomain }: CaState): Promise<readonly PrimacyClaim[]> {
+  async #ask({ trustDomain, promotions }: CaState): Promise<readonly PrimacyClaim[]> {
     const { peers } = this.#options;
     const reported = await peers.claims();
     const hasReported = new Set(reported.map(({ by }) => by));
     const earlier = this.#memory.claims.filter(
       ({ by }) => peers.names.includes(by) && !hasReported.has(by),
     );
-    return [...reported, ...earlier].filter((claim) => claim.trustDomain === trustDomain);
+    const claims = [...reported, ...earlier].filter((claim) => claim.trustDomain === trustDomain);
+    const isLie = (claim: PrimacyClaim) => claim.promotions > promotions + MAX_CLAIM_AHEAD;
+    this.#logLie(claims.find(isLie) ?? null);
+    return claims.filter((claim) => !isLie(claim));
+  }
+
+  #logLie(claim: PrimacyClaim | null): void {
+    if (claim !== null && claim.by !== this.#liar)
+      this.#options.log.error(
+        "Ignoring the number of promotions that a server of another datacenter reports: no mesh has so many; find out who runs its servers",
+        { by: claim.by, promotions: claim.promotions },
+      );
+    this.#liar = claim?.by ?? null;
   }
 
   #leading({ promotions }: CaState): PrimacyClaim | null {

@@ -247,7 +247,15 @@ function unite(
   const wanted = roots.filter(({ id, abandoned }) => id !== active.id && !abandoned);
   return {
     ...kept,
+    ...positionIn(kept, other),
     ancestors: ancestorsOf(kept, other),
+    // Their holders have them, whichever state is kept.
+    intermediates: [
+      ...kept.intermediates,
+      ...other.intermediates.filter(({ serial }) =>
+        kept.intermediates.every((own) => own.serial !== serial),
+      ),
+    ],
     roots,
     provider: {
       active: kept.provider.active,
@@ -260,6 +268,20 @@ function unite(
       prepared: kept.provider.prepared,
     },
   };
+}
+
+/**
+ * Which datacenter is the primary one. An older backup must not lower the number of promotions: those
+ * that follow this datacenter would refuse it, and this one would follow one that was superseded.
+ */
+function positionIn(kept: CaState, other: CaState): Pick<CaState, "primary" | "promotions"> {
+  const { primary, promotions } = kept;
+  const isOtherRole = (primary === null) !== (other.primary === null);
+  if (isOtherRole || other.promotions <= promotions) return { primary, promotions };
+  // When the intermediate is renewed goes with the kept one.
+  const followed =
+    other.primary === null ? null : { ...other.primary, renewAt: primary?.renewAt ?? null };
+  return { primary: followed, promotions: other.promotions };
 }
 
 /** A root that both sides have, retired in the kept one. */

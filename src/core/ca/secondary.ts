@@ -83,13 +83,12 @@ export class Secondary {
    */
   async look(state: CaState | null): Promise<boolean> {
     const { follower } = this.#options;
+    const isPrimary = state !== null && state.primary === null;
+    // The settings say since that this datacenter is the primary one: no other takes its place.
+    if (isPrimary && !follower.primary.isConfigured) return false;
     await follower.look(false, state?.primary ?? null);
     const { followed } = follower;
-    return (
-      state === null ||
-      state.primary !== null ||
-      (followed !== null && isSuperseded(state, followed))
-    );
+    return !isPrimary || (followed !== null && isSuperseded(state, followed));
   }
 
   /**

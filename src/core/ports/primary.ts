@@ -41,6 +41,15 @@ export interface Primacy {
   readonly leafTtlMs: number | null;
 }
 
+/**
+ * How far a claim may be above the promotions that a datacenter has seen: a hundred times as many as a
+ * mesh sees in years. A higher one is a lie: the next promotion would have to be above it, until none
+ * is possible.
+ */
+export const MAX_CLAIM_AHEAD = 1000;
+/** How far the followed datacenter may be above them: every promotion there may be above such a claim. */
+export const MAX_FOLLOWED_AHEAD = 1000 * MAX_CLAIM_AHEAD;
+
 /** What a server of another datacenter reports of its mesh. */
 export interface PrimacyClaim extends Primacy {
   /** The datacenter of the server. */
@@ -59,6 +68,8 @@ export interface PeerDatacenters {
 export interface PrimaryDatacenter {
   /** Its name in this deployment's configuration. */
   readonly name: string;
+  /** Whether the configuration still names it: false once that names this datacenter as the primary. */
+  readonly isConfigured: boolean;
   /**
    * How far its clock is ahead of this one, in milliseconds, exact to about a second; null before its
    * first answer.
