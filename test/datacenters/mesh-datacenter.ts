@@ -30,6 +30,8 @@ export interface DatacenterPlan {
   readonly clockShiftMs?: number;
   /** More MESHCA_* variables of its servers. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** How long the leaves of its agent live, as a Go duration. @default "2m" */
+  readonly leafTtl?: string;
 }
 
 export interface WireRoot {
@@ -40,6 +42,8 @@ export interface WireRoot {
   /** The cluster id. */
   readonly ExternalTrustDomain: string;
   readonly Active: boolean;
+  /** Only on one that is published and does not sign yet. */
+  readonly Prepared?: boolean;
   readonly ModifyIndex: number;
 }
 
@@ -89,7 +93,11 @@ export class MeshDatacenter {
   readonly link: Network | null;
   readonly #places: readonly Place[];
   readonly #redis: RedisServer | null;
-  readonly #environment: Readonly<Record<string, string>>;
+  /** For each other datacenter. */
+  readonly #replicationTokens = new Map<string, string>();
+  /** Its own key-encryption key. */
+  readonly kek = makeKek();
+  #environment: Readonly<Record<string, string>>;
   /** The configuration file of its servers. */
   #file: Readonly<Record<string, unknown>>;
   readonly #primaryPort: number;
@@ -126,9 +134,8 @@ export class MeshDatacenter {
       MESHCA_ACL: "deny",
       MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
       MESHCA_TLS: "self",
-      ...(redis === null
-        ? {}
-        : { MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek() }),
+      MESHCA_KEK: this.kek,
+      ...(redis === null ? {} : { MESHCA_STORE: `redis://127.0.0.1:${redis.port}` }),
       ...(clockShiftMs === 0 ? {} : { TEST_CLOCK_SHIFT_MS: String(clockShiftMs) }),
       ...environment,
     };
@@ -159,6 +166,11 @@ export class MeshDatacenter {
 
   get name(): string {
     return this.plan.name;
+  }
+
+  /** The data folder of its first server. */
+  get folder(): string {
+    return this.#place(0).dataDir;
   }
 
   /** The servers that run, in their order. */
@@ -196,6 +208,31 @@ export class MeshDatacenter {
     const role = { name: this.name, isSecondary: this.link !== null };
     const codec = createCodec(createSealer(await readKeks(kek)), role);
     return createMonitor(this.#redis, `meshca:${this.name}`, codec);
+  }
+
+  /** Kills all servers at once. @returns when they have ended. */
+  async kill(): Promise<void> {
+    for (const index of this.#places.keys()) await this.stopServer(index, "SIGKILL");
+  }
+
+  /**
+   * Stops and starts the servers, one after the other.
+   * @param changes of their environment, which last.
+   */
+  async restart(changes: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.#environment = { ...this.#environment, ...changes };
+    for (const index of this.#places.keys()) {
+      await this.stopServer(index);
+      await this.startServer(index);
+      await until(async () => (await ask(this.#running(index), "GET", "/readyz")).status === 200);
+    }
+  }
+
+  /** Writes a file for its servers. @returns its path. */
+  writeFile(name: string, text: string): string {
+    const path = join(this.folder, name);
+    writeFileSync(path, text, { mode: 0o600 });
+    return path;
   }
 
   /** Starts a server, on the folder and port that it had before. */
@@ -267,12 +304,39 @@ export class MeshDatacenter {
     return { datacenter: this.name, uri, pem: CertPEM, key };
   }
 
+  /** The token of this datacenter with which another one has its intermediate signed. */
+  async replicationToken(datacenter: string): Promise<string> {
+    const made = this.#replicationTokens.get(datacenter);
+    if (made !== undefined) return made;
+    const rules = { Name: `datacenter-${datacenter}`, Rules: 'intermediate = "write"' };
+    const policy = JSON.parse(await call(this.server, "PUT", "/v1/acl/policy", rules)) as {
+      readonly ID: string;
+    };
+    const linked = { Policies: [{ ID: policy.ID }] };
+    const token = JSON.parse(await call(this.server, "PUT", "/v1/acl/token", linked)) as {
+      readonly SecretID: string;
+    };
+    this.#replicationTokens.set(datacenter, token.SecretID);
+    return token.SecretID;
+  }
+
   /** Waits until every server has this active root. */
   async follows(rootId: string): Promise<void> {
     await until(async () => {
       const active = await Promise.all(this.servers.map((server) => this.roots(server)));
       return active.every(({ ActiveRootID }) => ActiveRootID === rootId);
     });
+  }
+
+  /** Which of the servers that run does the background work, once one does. */
+  async leader(): Promise<number> {
+    let leader = -1;
+    await until(async () => {
+      const texts = await Promise.all(this.servers.map((each) => this.readyz(each)));
+      leader = texts.findIndex((text) => /^role: leader$/m.test(text));
+      return leader >= 0;
+    });
+    return leader;
   }
 
   /** `/readyz` of one of its servers. */
@@ -286,6 +350,12 @@ export class MeshDatacenter {
     this.link?.close();
     await this.#redis?.stop();
     for (const { dataDir } of this.#places) rmSync(dataDir, { recursive: true, force: true });
+  }
+
+  #running(index: number): ServerProcess {
+    const { process: running } = this.#place(index);
+    if (running === null) throw new Error(`Server ${index} of ${this.name} does not run`);
+    return running;
   }
 
   #place(index: number): Place {

@@ -4,7 +4,8 @@
  * an agent writes, for each handshake:
  *   mesh-service.ts FOLDER SPIFFE_ID PEERS
  * PEERS is a JSON file with the services to call, read for each round. It prints JSON lines as
- * PeerProcess reads them, and ends with a summary when its standard input does.
+ * PeerProcess reads them. When its standard input ends, it ends the call that it is in, prints a summary
+ * and ends.
  * @module
  */
 import { readFileSync, realpathSync } from "node:fs";
@@ -90,7 +91,10 @@ const server = createServer(
     socket.end(socket.authorized ? peerOf(socket) : "unauthorized");
   },
 );
-server.on("tlsClientError", (error) => failed(`server ${uri}: ${reasonOf(error)}`));
+// A refused client certificate is reported as a connection that was reset.
+server.on("tlsClientError", (error, { authorizationError }) =>
+  failed(`server ${uri}: ${authorizationError ?? reasonOf(error)}`),
+);
 
 /** One new connection with a full handshake. @returns why it failed, or null. */
 function call(callee: Callee): Promise<string | null> {
@@ -125,17 +129,19 @@ function call(callee: Callee): Promise<string | null> {
   });
 }
 
+/** Whether no further call is to begin. */
+let ending = false;
 process.stdin.resume().once("end", () => {
-  print({ event: "summary", handshakes });
-  process.exit(0);
+  ending = true;
 });
 await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 print({
   event: "listening",
   address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
 });
-for (;;) {
+while (!ending) {
   for (const callee of JSON.parse(readFileSync(peersFile, "utf8")) as Callee[]) {
+    if (ending) break;
     const fault = await call(callee).catch((error: unknown) => String(error));
     if (fault !== null) failed(fault);
     else if (++handshakes % 10 === 0) print({ event: "count", handshakes });
@@ -143,3 +149,5 @@ for (;;) {
   }
   await pause(PAUSE_MS);
 }
+print({ event: "summary", handshakes });
+process.exit(0);

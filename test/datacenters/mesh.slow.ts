@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { checkLine } from "../faults/check.ts";
 import type { Monitor } from "../faults/monitor.ts";
-import { noRedis, until } from "../redis/server.ts";
+import { noRedis } from "../redis/server.ts";
 import { checkMesh } from "./check.ts";
 import { MeshRecorder } from "./history.ts";
 import { type Mesh, startMesh } from "./mesh.ts";
@@ -73,7 +73,7 @@ describe("services of three datacenters that call each other", { skip: noRedis }
     OPTIONS,
     () =>
       passes("a killed leader and renewals of intermediates", async () => {
-        const leader = await leaderOf(dc2);
+        const leader = await dc2.leader();
         await dc2.stopServer(leader, "SIGKILL");
         await dc1.rotate();
         // Before the agents renew, so that they do it under the new intermediate.
@@ -104,14 +104,3 @@ describe("services of three datacenters that call each other", { skip: noRedis }
     assert.deepEqual(checkLine(line), []);
   });
 });
-
-/** Which replica of a datacenter does its background work. */
-async function leaderOf(datacenter: MeshDatacenter): Promise<number> {
-  let leader = -1;
-  await until(async () => {
-    const lines = await Promise.all(datacenter.servers.map((each) => datacenter.readyz(each)));
-    leader = lines.findIndex((text) => /^role: leader$/m.test(text));
-    return leader >= 0;
-  });
-  return leader;
-}

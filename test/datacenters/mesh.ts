@@ -69,8 +69,12 @@ export async function startMesh({
 
 export class Mesh {
   readonly #folder = mkdtempSync(join(tmpdir(), "meshca-mesh-"));
+  /** The services to call. */
+  readonly #peersFile = join(this.#folder, "peers.json");
   readonly #datacenters: MeshDatacenter[] = [];
   #workloads: Workload[] = [];
+  /** Handshakes of services that are gone. */
+  #ofLost = 0;
 
   /** In their order, the first primary first. */
   get datacenters(): readonly MeshDatacenter[] {
@@ -95,7 +99,7 @@ export class Mesh {
 
   /** Handshakes of all services until now that succeeded, give or take ten of each. */
   get handshakes(): number {
-    return this.#workloads.reduce((sum, { service }) => sum + service.handshakes, 0);
+    return this.#workloads.reduce((sum, { service }) => sum + service.handshakes, this.#ofLost);
   }
 
   /** Each handshake that failed: when, between whom, why. */
@@ -164,7 +168,7 @@ export class Mesh {
     this.#datacenters.push(primary);
     const rootsPem = await call(primary.server, "GET", "/v1/connect/ca/roots?pem=true");
     for (const plan of others) {
-      const replicationToken = await newReplicationToken(primary, plan.name);
+      const replicationToken = await primary.replicationToken(plan.name);
       const { name, server } = primary;
       this.#datacenters.push(
         await MeshDatacenter.start(plan, { name, port: server.port, rootsPem, replicationToken }),
@@ -174,20 +178,27 @@ export class Mesh {
 
   /** Starts an agent and a service for each datacenter. */
   async startTraffic(): Promise<void> {
-    const peersFile = join(this.#folder, "peers.json");
-    writeFileSync(peersFile, "[]");
+    writeFileSync(this.#peersFile, "[]");
     for (const [i, datacenter] of this.#datacenters.entries())
-      this.#workloads.push(await this.#workload(datacenter, i, peersFile));
-    const callees = await Promise.all(
-      this.#workloads.map(async ({ uri, service }): Promise<Callee> => {
-        return { uri, address: await service.address };
-      }),
-    );
-    // The services read it all the time: they see the old list or the new one.
-    writeFileSync(`${peersFile}.new`, JSON.stringify(callees));
-    renameSync(`${peersFile}.new`, peersFile);
+      this.#workloads.push(await this.#workload(datacenter, i));
+    await this.#writePeers();
     await this.#round();
     this.requireNoFailure();
+  }
+
+  /** Kills a datacenter with its agent and its service, which the others do not call any more. */
+  async lose(name: string): Promise<void> {
+    const lost = this.#workloads.filter(({ datacenter }) => datacenter.name === name);
+    this.#workloads = this.#workloads.filter(({ datacenter }) => datacenter.name !== name);
+    await this.#writePeers();
+    await this.#round();
+    for (const { service, agent } of lost) {
+      await service.stop();
+      this.#ofLost += service.handshakes;
+      if (service.failures.length > 0) throw new Error(service.failures.join("\n"));
+      await agent.stop();
+    }
+    await this.datacenter(name).kill();
   }
 
   /** Ends everything. @throws {Error} if something did not end in order, after all has ended */
@@ -204,11 +215,18 @@ export class Mesh {
     if (faults.length > 0) throw faults[0];
   }
 
-  async #workload(
-    datacenter: MeshDatacenter,
-    number: number,
-    peersFile: string,
-  ): Promise<Workload> {
+  /** Tells the services whom to call. They read the file all the time: the old list or the new one. */
+  async #writePeers(): Promise<void> {
+    const callees = await Promise.all(
+      this.#workloads.map(async ({ uri, service }): Promise<Callee> => {
+        return { uri, address: await service.address };
+      }),
+    );
+    writeFileSync(`${this.#peersFile}.new`, JSON.stringify(callees));
+    renameSync(`${this.#peersFile}.new`, this.#peersFile);
+  }
+
+  async #workload(datacenter: MeshDatacenter, number: number): Promise<Workload> {
     const folder = join(this.#folder, datacenter.name);
     mkdirSync(folder);
     const file = (name: string, text: string) => {
@@ -226,14 +244,21 @@ export class Mesh {
       [
         ...urls.flatMap((url) => ["--server", url]),
         ...["--ca-file", file("ca.pem", roots), "--token-file", file("token", SecretID)],
-        ...["--service", SERVICE, "--ttl", LEAF_TTL, "--dir", join(folder, "credentials")],
+        ...[
+          "--service",
+          SERVICE,
+          "--ttl",
+          datacenter.plan.leafTtl ?? LEAF_TTL,
+          "--dir",
+          join(folder, "credentials"),
+        ],
       ],
       { runtime: datacenter.plan.agent ?? "bun" },
     );
     // OpenSSL and BoringSSL in turn.
     const [program, ...flags] = number % 2 === 0 ? COMMANDS.node() : COMMANDS.bun();
     const script = join(import.meta.dirname, "mesh-service.ts");
-    const args = [...flags, script, join(folder, "credentials"), uri, peersFile];
+    const args = [...flags, script, join(folder, "credentials"), uri, this.#peersFile];
     const service = new PeerProcess(`${SERVICE} of ${name}`, [program, ...args]);
     return { datacenter, agent, service, uri };
   }
@@ -250,18 +275,4 @@ export class Mesh {
     if (found === undefined) throw new Error("The mesh has no such datacenter");
     return found;
   }
-}
-
-/** A token of the primary with which one secondary has its intermediate signed. */
-async function newReplicationToken(primary: MeshDatacenter, name: string): Promise<string> {
-  const policy = JSON.parse(
-    await call(primary.server, "PUT", "/v1/acl/policy", {
-      Name: `datacenter-${name}`,
-      Rules: 'intermediate = "write"',
-    }),
-  ) as { readonly ID: string };
-  const token = JSON.parse(
-    await call(primary.server, "PUT", "/v1/acl/token", { Policies: [{ ID: policy.ID }] }),
-  ) as { readonly SecretID: string };
-  return token.SecretID;
 }
