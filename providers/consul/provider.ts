@@ -53,6 +53,7 @@ export const consulProvider: ProviderType<ConsulConfig> = {
   name: NAME,
   rootName: "Consul CA Primary Cert",
   secretFields: ["PrivateKey"],
+  rootFields: ["PrivateKeyType", "PrivateKeyBits", "PrivateKey", "RootCert"],
   parse: parseConsulConfig,
   prepare,
   requestIntermediate,

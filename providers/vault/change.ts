@@ -67,7 +67,7 @@ export async function prepare(
       const server = await identifyServer(api, config);
       const previous = await previousOf(request.previous, server, context);
       const found = await inspectVault(change, config, server, previous);
-      const steps = planVault(found, config, { owner: change, now, fresh: request.fresh });
+      const steps = planVault(found, config, { ...request, owner: change, now });
       const standing = standingSteps(config, api.token, "primary");
       await requirePermissionsOf(api, [...standing, ...steps]);
       const used = steps.find((step) => step.kind === "use-root");

@@ -94,6 +94,13 @@ const TransitFields = v.object({
 /** The fields, which configuration files name in snake_case. */
 export const VAULT_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries);
 
+/** The fields that name the server, the login, the mounts, and the keys in them. */
+export const VAULT_ROOT_FIELDS: readonly string[] = [
+  ...Object.keys(CONNECTION_FIELDS),
+  ...["RootPKIPath", "RootPKINamespace", "IntermediatePKIPath", "IntermediatePKINamespace"],
+  ...["LeafSigning", "PrivateKeyType", "PrivateKeyBits"],
+];
+
 /** The fields that are never shown, by the path to them. */
 export const VAULT_SECRET_FIELDS: readonly string[] = [
   "Token",

@@ -3,7 +3,7 @@
  * steps in their order. Nothing here calls Vault.
  * @module
  */
-import { ConfigError } from "../../src/core/errors.ts";
+import { ConfigError, ConflictError } from "../../src/core/errors.ts";
 import type { ResourceOwner } from "../../src/core/ports/provider.ts";
 import type { Mount, VaultConfig } from "./config.ts";
 import { type FoundMount, issuersFault, type MountUse, type Purpose, placeOf } from "./mounts.ts";
@@ -90,16 +90,19 @@ interface PlanOptions {
   readonly now: Date;
   /** Whether another root is wanted than the one in use. */
   readonly fresh: boolean;
+  /** Whether no other root is wanted than the one of `previous`. @default false */
+  readonly onlyPrevious?: boolean;
 }
 
 /**
  * The steps to a root and an intermediate as a configuration describes them.
- * @throws {ConfigError} if what was found does not allow it
+ * @throws {ConfigError} if what was found does not allow it @throws {ConflictError} with
+ * `onlyPrevious`, if that root is not there to be used
  */
 export function planVault(found: Found, config: VaultConfig, options: PlanOptions): ChangeStep[] {
   const { previous, intermediate } = found;
   if (previous !== null) requireSameKeySpec(previous.config, config);
-  const rootSteps = planRoot(found, config, options.fresh);
+  const rootSteps = planRoot(found, config, options);
   const before = previous?.state.intermediate;
   const keepsLimit =
     before !== undefined &&
@@ -122,10 +125,15 @@ export function planVault(found: Found, config: VaultConfig, options: PlanOption
   return [...rootSteps, ...planIntermediate(intermediate, config, use)];
 }
 
-function planRoot({ root, previous }: Found, config: VaultConfig, fresh: boolean): ChangeStep[] {
+function planRoot(
+  { root, previous }: Found,
+  config: VaultConfig,
+  { fresh, onlyPrevious = false }: PlanOptions,
+): ChangeStep[] {
   const mount = rootMount(config);
   const { candidate, issuers } = root;
   if (root.mount.kind === "denied") return [{ kind: "read-mount", mount }];
+  if (onlyPrevious) return [{ kind: "use-root", root: presentRoot(root, previous, mount) }];
   if (root.mount.kind === "none")
     return [
       { kind: "mount-pki", mount, purpose: "root" },
@@ -138,6 +146,27 @@ function planRoot({ root, previous }: Found, config: VaultConfig, fresh: boolean
   const isGone = !issuers.some(({ id }) => id === pinned.state.issuerId);
   if (!pinned.state.isOurs && !isGone) throw cannotRotate(mount, pinned);
   return [{ kind: "generate-root", mount, beside: issuers.length > 0 }];
+}
+
+/** @throws {ConflictError} if the root of `previous` is gone, or another one would be followed */
+function presentRoot(
+  { candidate, issuers }: Found["root"],
+  previous: Previous | null,
+  mount: Mount,
+): VaultRoot {
+  const pinned = pinnedRoot(previous, mount);
+  const place = JSON.stringify(mount.path);
+  if (pinned === null || !issuers.some(({ id }) => id === pinned.state.issuerId))
+    throw new ConflictError(
+      "transition_invalid",
+      `Cannot use the root at ${place} in Vault again: its issuer is gone there; rotate to another root`,
+    );
+  if (candidate !== null)
+    throw new ConflictError(
+      "transition_invalid",
+      `Cannot use the root at ${place} in Vault again: another root, not made by meshca, is the default issuer there and would be followed. Make the root the default (vault write ${mount.path}/config/issuers default=${pinned.state.issuerId})`,
+    );
+  return pinned;
 }
 
 /** The root in use, if it is in the mount. */

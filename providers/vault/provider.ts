@@ -5,7 +5,7 @@
  */
 import type { ProviderType } from "../../src/core/ports/provider.ts";
 import { prepare, renew, requestIntermediate } from "./change.ts";
-import { VAULT_SECRET_FIELDS } from "./config.ts";
+import { VAULT_ROOT_FIELDS, VAULT_SECRET_FIELDS } from "./config.ts";
 import { loginPurpose, parseSent, type SentVaultConfig } from "./config-secrets.ts";
 import type { VaultProviderOptions } from "./context.ts";
 import { garbageCollector } from "./garbage.ts";
@@ -21,6 +21,7 @@ export function createVaultProvider(options: VaultProviderOptions): ProviderType
     name: "vault",
     rootName: "Vault CA Primary Cert",
     secretFields: VAULT_SECRET_FIELDS,
+    rootFields: VAULT_ROOT_FIELDS,
     parse: parseSent,
     prepare: (config, request, context) => prepare(connect, config, request, context),
     renew: (config, request, context) => renew(connect, config, request, context),

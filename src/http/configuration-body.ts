@@ -1,5 +1,5 @@
 /**
- * Decodes the bodies of configuration changes, rotations and promotions, as Consul does its own.
+ * Decodes the bodies of configuration changes, rotations, rollbacks and promotions, as Consul does its own.
  * @module
  */
 
@@ -8,6 +8,7 @@ import { type Json, sortKeys } from "../consul/go-json.ts";
 import * as go from "../consul/go-struct.ts";
 import type { ConfigurationRequest } from "../core/ca/plan-change.ts";
 import type { PromotionRoot } from "../core/ca/plan-promotion.ts";
+import type { RollbackRequest } from "../core/ca/plan-rollback.ts";
 import type { RotationRequest } from "../core/ca/plan-root.ts";
 import { RequestError, readOrNull } from "../core/errors.ts";
 
@@ -26,6 +27,8 @@ const Rotation = {
   ModifyIndex: go.uint64("ModifyIndex"),
 };
 
+const Rollback = { ...Rotation, To: go.string("To") };
+
 const Promotion = {
   ...Rotation,
   Backup: go.string("Backup"),
@@ -40,6 +43,9 @@ const Promotion = {
 const DEFAULT_SOAK = "10m";
 /** Seven days, in milliseconds. */
 const MAX_SOAK_MS = 604_800_000;
+
+/** SHA-1 in colon hex. */
+const ROOT_ID = /^[0-9a-f]{2}(?::[0-9a-f]{2}){19}$/i;
 
 /** The struct of Consul's CAConfiguration.UnmarshalJSON (agent/structs/connect_ca.go). */
 const GO_STRUCT =
@@ -61,11 +67,33 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeRotation(body: Json): RotationRequest {
-  const fields = go.decodeStruct(Rotation, body, "rotation");
+  return rotationOf(go.decodeStruct(Rotation, body, "rotation"));
+}
+
+/** What rotations, rollbacks and promotions have in common. */
+function rotationOf({
+  ForceWithoutCrossSigning: force,
+  ModifyIndex: modifyIndex,
+}: {
+  readonly ForceWithoutCrossSigning: boolean | null;
+  readonly ModifyIndex: number | bigint | null;
+}): RotationRequest {
   return {
-    forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
-    modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
+    forceWithoutCrossSigning: force ?? false,
+    modifyIndex: modifyIndex === null ? null : BigInt(modifyIndex),
   };
+}
+
+/** @throws {RequestError} `request_malformed` */
+export function decodeRollback(body: Json): RollbackRequest {
+  const fields = go.decodeStruct(Rollback, body, "rollback");
+  const { To: to } = fields;
+  if (to === null || !ROOT_ID.test(to))
+    throw new RequestError(
+      "request_malformed",
+      "Cannot roll back: To must be the ID of the retired root, 20 octets in hex with colons, as GET /v1/connect/ca/roots lists it",
+    );
+  return { to: to.toLowerCase(), ...rotationOf(fields) };
 }
 
 /** What a body asks for, with the backup as text. */
@@ -92,11 +120,7 @@ export function decodePromotion(body: Json): PromotionBody {
       : isNew === true
         ? ({ kind: "new", soakMs: soakMs(soak ?? DEFAULT_SOAK) } as const)
         : ({ kind: "own" } as const);
-  return {
-    root,
-    forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
-    modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
-  };
+  return { root, ...rotationOf(fields) };
 }
 
 function soakMs(text: string): number {

@@ -97,6 +97,8 @@ export interface CaProcess {
   sign(identity: Identity): Promise<Leaf>;
   configure(changes: Readonly<Record<string, unknown>>): Promise<void>;
   rotate(): Promise<void>;
+  /** Makes a retired root the active one again. */
+  rollBack(id: string): Promise<void>;
   /** Changes to a provider with a configuration of its own. */
   switchTo(provider: string, config: Readonly<Record<string, unknown>>): Promise<void>;
   close(): Promise<void>;
@@ -152,6 +154,9 @@ export async function serveCa(): Promise<CaProcess> {
     },
     async rotate() {
       await call("PUT", "rotate", {});
+    },
+    async rollBack(id) {
+      await call("PUT", "rollback", { To: id });
     },
     async switchTo(Provider, Config) {
       await call("PUT", "configuration", { Provider, Config });

@@ -39,8 +39,8 @@ interface Switch {
   readonly name: string;
   /** Null: the built-in provider. */
   from(servers: Servers): Config | null;
-  /** Has an operator do their part in Vault, once. */
-  ready(servers: Servers, from: Config): Promise<Try>;
+  /** Has an operator do their part in Vault, and brings the CA to where it starts, once. */
+  ready(servers: Servers, from: Config, ca: TestCa): Promise<Try>;
   /** What must be among the calls to Vault. */
   readonly calls: readonly string[];
 }
@@ -53,6 +53,16 @@ const configuring =
   async (servers, from) =>
   ({ manager }) =>
     manager.configure(to(servers, from));
+
+/** A rollback of another change. */
+const rollingBack =
+  (change: (servers: Servers) => ConfigurationRequest): Switch["ready"] =>
+  async (servers, _, ca) => {
+    const to = ca.manager.require().active.id;
+    await ca.manager.configure(change(servers));
+    ca.clock.advance(1000);
+    return ({ manager }) => manager.rollBack({ ...NOW, to });
+  };
 
 const SWITCHES: readonly Switch[] = [
   {
@@ -157,6 +167,24 @@ const SWITCHES: readonly Switch[] = [
       "signSelfIssued",
     ],
   },
+  {
+    name: "a rollback from built-in to Vault",
+    from: inVault,
+    ready: rollingBack(() => configuration({ LeafCertTTL: "72h" })),
+    calls: ["listIssuers", "capabilities", "readRole"],
+  },
+  {
+    name: "a rollback from Vault to built-in",
+    from: () => null,
+    ready: rollingBack((servers) => toVault(inVault(servers))),
+    calls: ["signSelfIssued"],
+  },
+  {
+    name: "a rollback from path B to path A",
+    from: inVault,
+    ready: rollingBack((servers) => toVault(inVault(servers))),
+    calls: ["listIssuers", "capabilities", "readRole", "signSelfIssued"],
+  },
 ];
 
 for (const kind of vaultKinds)
@@ -177,7 +205,7 @@ for (const kind of vaultKinds)
               connect: cuts.connect,
               ...(config === null ? {} : { bootstrap: bootstrapIn(config) }),
             });
-            const attempt = await ready({ server, other }, { ...config });
+            const attempt = await ready({ server, other }, { ...config }, ca);
             return {
               ca,
               attempt,

@@ -30,7 +30,7 @@ for (const kind of vaultKinds)
       await Promise.all([server.stop(), other.stop()]);
     });
 
-    it("no handshake fails through built-in, Vault, mounts, servers, local, rotation, a root by others, an external one, and back", {
+    it("no handshake fails through built-in, Vault, mounts, servers, local, rotation, a root by others, an external one, and back, also by rollbacks", {
       timeout: 240_000,
     }, async () => {
       const ca = await serveCa();
@@ -67,6 +67,10 @@ for (const kind of vaultKinds)
           ["a root that was generated in Vault", takeUp, true],
           ["Vault -> below an external root", () => ca.switchTo("vault", external), true],
           ["Vault -> built-in", () => ca.switchTo("consul", {}), true],
+          ["built-in, back to mount A", () => ca.rollBack(ids[1] as string), true],
+          ["mount A, back to mount B", () => ca.rollBack(ids[2] as string), true],
+          ["mount B, back to the first one, built-in", () => ca.rollBack(ids[0] as string), true],
+          ["built-in, back to mount A again", () => ca.rollBack(ids[1] as string), true],
         ];
         for (const [name, change, isNew] of steps) {
           const counts = await mesh.window(HANDSHAKES, async () => {

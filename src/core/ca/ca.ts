@@ -40,6 +40,7 @@ import {
 } from "./plan-change.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import { type PromotionRequest, planActivation, planPromotion } from "./plan-promotion.ts";
+import { planRollback, type RollbackRequest, requirePrimary } from "./plan-rollback.ts";
 import {
   type BootstrapConfig,
   newClusterId,
@@ -293,6 +294,19 @@ export class CertificateAuthority {
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
       await this.#requireLeading(change, "Cannot rotate");
       return change.commit(await planNewRoot(change.require(), request, change));
+    });
+  }
+
+  /**
+   * Makes a retired root the active one again.
+   * @returns the snapshot with it.
+   */
+  rollBack(request: RollbackRequest, caller: Caller = NOBODY): Promise<Snapshot> {
+    return this.#changes.run("RECONFIGURING", caller, async (change) => {
+      const snapshot = change.require();
+      requirePrimary(snapshot.state);
+      await this.#requireLeading(change, "Cannot roll back");
+      return change.commit(await planRollback(snapshot, request, change));
     });
   }
 

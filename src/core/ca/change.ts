@@ -65,7 +65,8 @@ export interface PlannedChange {
     | "join"
     | "follow"
     | "promote"
-    | "activate";
+    | "activate"
+    | "rollback";
   readonly snapshot: Snapshot;
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
@@ -93,6 +94,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   follow: "followed the roots of the primary datacenter",
   promote: "made this datacenter the primary one",
   activate: "made the prepared root the active one",
+  rollback: "made a retired root the active one again",
 };
 
 /** What a first commit expects. */

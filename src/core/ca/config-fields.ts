@@ -19,6 +19,14 @@ export function withoutFields(config: ConfigMap, names: readonly string[]): Conf
   );
 }
 
+/** Some fields of a configuration, however they are spelled in it. */
+export function onlyFields(config: ConfigMap, names: readonly string[]): ConfigMap {
+  const folded = names.map(foldedName);
+  return Object.fromEntries(
+    Object.entries(config).filter(([key]) => folded.includes(foldedName(key))),
+  );
+}
+
 /** Two spellings of one field in the same object, as paths from the top. */
 type SameField = readonly [first: string, second: string];
 

@@ -29,16 +29,18 @@ interface GarbageOptions {
    * @default whether its root is not active any more, and its record not kept
    */
   readonly dropsActive?: boolean;
+  /** The root whose retired record the active one continues, so that nothing of it is dropped. */
+  readonly continued?: string | null;
 }
 
 /** A state that follows another, with the garbage of the records that it dropped. */
 export function withGarbage(
   before: CaState,
   next: CaState,
-  { types, policy, now, dropsActive }: GarbageOptions,
+  { types, policy, now, dropsActive, continued = null }: GarbageOptions,
 ): CaState {
   const dropped = Object.entries(before.provider.retired).filter(
-    ([key]) => next.provider.retired[key] === undefined,
+    ([key]) => next.provider.retired[key] === undefined && key !== continued,
   );
   const active = before.roots.find(({ status }) => status === "active");
   const isGone = (id: string) =>

@@ -60,6 +60,11 @@ interface Candidate extends Target {
   /** The configuration to be stored. */
   readonly stored: NewConfig;
   readonly prepared: Prepared;
+  /**
+   * Whether the prepared state continues that of the root's retired record, which leaves nothing
+   * behind then. @default false
+   */
+  readonly continuesRecord?: boolean;
 }
 
 /** A fresh commit id: 128 random bits in hex. */
@@ -121,7 +126,7 @@ export async function planRotation(
 ): Promise<PlannedChange> {
   const { state, active } = snapshot;
   const { now, policy, random } = change;
-  const { type, config, stored, prepared } = candidate;
+  const { type, config, stored, prepared, continuesRecord = false } = candidate;
   const provider = await openProved(state, candidate, change);
   requireValid(provider, prepared.root, now);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
@@ -140,7 +145,8 @@ export async function planRotation(
     now,
   });
   await requireChainSize({ next: rotated, retiring: active.id, force, forceWouldAbandon }, change);
-  const next = withGarbage(state, rotated, { types: change.providers, policy, now });
+  const continued = continuesRecord ? prepared.root.id : null;
+  const next = withGarbage(state, rotated, { types: change.providers, policy, now, continued });
   return {
     kind: "rotate",
     snapshot: snapshotOf(next, config, provider),

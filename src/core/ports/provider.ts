@@ -83,6 +83,11 @@ export interface PrepareRequest<C> extends ExternalWork {
   /** Create a new root even if the active one fits the configuration. */
   readonly fresh: boolean;
   /**
+   * The result has to be the root of `previous`, which is retired: no other one is created or taken.
+   * @default false
+   */
+  readonly onlyPrevious?: boolean;
+  /**
    * Called once the new root is known, before anything is created for it.
    * @param root null: one that is still to be created.
    * @throws {ConfigError} if a root in use is not allowed to certify it
@@ -273,12 +278,20 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
   /** Paths of the secret configuration fields, in their CamelCase spelling. */
   readonly secretFields: readonly string[];
   /**
+   * The fields, in their CamelCase spelling, that decide the root, its key and the issuer's key, and
+   * where they are: a rollback brings them back with the root.
+   */
+  readonly rootFields: readonly string[];
+  /**
    * @param raw secret fields have the value sent, or HIDDEN, which keeps the stored one.
    * @param datacenter a secondary one needs no root of its own. @default "primary"
    * @throws {ConfigError} with every fault
    */
   parse(raw: ConfigMap | null, datacenter?: "primary" | "secondary"): C;
-  /** @throws {ConfigError} @throws {SealError} @throws {ProviderError} */
+  /**
+   * @throws {ConfigError} @throws {SealError} @throws {ProviderError} @throws {ConflictError} with
+   * `onlyPrevious`, if that root is gone or another one took its place
+   */
   prepare(config: C, request: PrepareRequest<C>, context: ProviderContext): Promise<Prepared>;
   /** @throws {SealError} @throws {ProviderError} */
   open(

@@ -1,18 +1,18 @@
 /**
- * GET and PUT /v1/connect/ca/configuration, PUT /v1/connect/ca/rotate.
+ * GET and PUT /v1/connect/ca/configuration, PUT /v1/connect/ca/rotate and rollback.
  * @module
  */
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { CaState } from "../../core/state.ts";
 import { configurationJson } from "../ca-json.ts";
-import { decodeConfiguration, decodeRotation } from "../configuration-body.ts";
+import { decodeConfiguration, decodeRollback, decodeRotation } from "../configuration-body.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 
 interface ConfigurationRouteOptions {
-  readonly ca: Pick<CertificateAuthority, "configure" | "require" | "rotate">;
+  readonly ca: Pick<CertificateAuthority, "configure" | "require" | "rollBack" | "rotate">;
   readonly bodies: BodyReader;
   readonly maxBody: number;
 }
@@ -34,6 +34,12 @@ export function configurationRoutes({ ca, bodies, maxBody }: ConfigurationRouteO
       PUT: endpoint("operator:write", async (call) => {
         const request = decodeRotation(await bodies.optionalJson(call.request, maxBody));
         return changeResponse(call, await ca.rotate(request, call.caller));
+      }),
+    }),
+    caRoute("/v1/connect/ca/rollback", {
+      PUT: endpoint("operator:write", async (call) => {
+        const request = decodeRollback(await bodies.json(call.request, maxBody));
+        return changeResponse(call, await ca.rollBack(request, call.caller));
       }),
     }),
   ];

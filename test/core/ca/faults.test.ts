@@ -52,6 +52,8 @@ before(async () => {
 });
 
 const bits = (state: CaState) => activeRoot(state).certificate.key.bits;
+const retiredOf = (state: CaState) =>
+  state.roots.find(({ status }) => status === "retired")?.id ?? "";
 const operations: readonly Operation[] = [
   {
     name: "the bootstrap",
@@ -92,6 +94,20 @@ const operations: readonly Operation[] = [
     start: async () => {},
     run: (manager) => manager.rotate(NOW),
     done: (state) => state.roots.length === 2 && activeRoot(state).intermediates.length === 1,
+  },
+  {
+    name: "a rollback",
+    start: async ({ manager, clock }) => {
+      await manager.configure(configuration({ PrivateKeyBits: 384 }));
+      clock.advance(1000);
+    },
+    run: (manager) => manager.rollBack({ ...NOW, to: retiredOf(manager.require().state) }),
+    done: (state) =>
+      bits(state) === 256 &&
+      state.roots.length === 2 &&
+      state.config.config?.PrivateKeyBits === undefined &&
+      Object.keys(state.provider.retired).join() === retiredOf(state) &&
+      activeRoot(state).intermediates.length === 1,
   },
   {
     name: "a prune",
