@@ -9,6 +9,7 @@ import { agent } from "./commands/agent-command.ts";
 import { backup } from "./commands/backup.ts";
 import { completion } from "./commands/completion.ts";
 import { conflict } from "./commands/conflict.ts";
+import { rollback } from "./commands/connect/rollback.ts";
 import { roots } from "./commands/connect/roots.ts";
 import { rotate } from "./commands/connect/rotate.ts";
 import { renew, sign } from "./commands/connect/sign.ts";
@@ -38,6 +39,7 @@ export const PROGRAM: Group = {
     doctor,
     roots,
     rotate,
+    rollback,
     sign,
     renew,
     connect,

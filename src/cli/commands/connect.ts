@@ -4,6 +4,7 @@
  */
 import type { Group } from "../command.ts";
 import { getConfig, setConfig } from "./connect/config-commands.ts";
+import { rollback } from "./connect/rollback.ts";
 import { roots } from "./connect/roots.ts";
 import { rotate } from "./connect/rotate.ts";
 import { renew, sign } from "./connect/sign.ts";
@@ -15,7 +16,7 @@ export const connect: Group = {
     {
       name: "ca",
       summary: "configuration and roots of the CA, and leaves",
-      commands: [getConfig, setConfig, roots, rotate, sign, renew],
+      commands: [getConfig, setConfig, roots, rotate, rollback, sign, renew],
     },
   ],
 };

@@ -1,9 +1,9 @@
 /**
- * The command `meshca rotate`: a new root at once.
+ * The command `meshca rotate`: a new root at once; and how a command changes the root.
  * @module
  */
 import * as v from "valibot";
-import type { Command } from "../../command.ts";
+import type { Call, Command } from "../../command.ts";
 import type { Connection } from "../../connection/connection.ts";
 import { abandonedRoots } from "./ca-config.ts";
 import { FORCE_FLAG } from "./config-commands.ts";
@@ -18,16 +18,22 @@ export interface Rotation {
   readonly abandonedRoots: readonly string[];
 }
 
-/** @param modifyIndex null rotates whatever the configuration is now. @throws {Failure} */
-export async function rotateRoot(
+/**
+ * Has another root made active.
+ * @param modifyIndex null changes it whatever the configuration is now. @throws {Failure}
+ */
+export async function changeRoot(
   connection: Connection,
+  route: "rotate" | "rollback",
+  fields: Readonly<Record<string, unknown>>,
   force: boolean,
   modifyIndex: number | null,
 ): Promise<Rotation> {
   const request = {
     method: "PUT",
-    path: "/v1/connect/ca/rotate",
+    path: `/v1/connect/ca/${route}`,
     body: {
+      ...fields,
       ...(force ? { ForceWithoutCrossSigning: true } : {}),
       ...(modifyIndex === null ? {} : { ModifyIndex: modifyIndex }),
     },
@@ -39,6 +45,16 @@ export async function rotateRoot(
     modifyIndex: ModifyIndex,
     abandonedRoots: abandonedRoots(answer.header("x-meshca-abandoned-roots")),
   };
+}
+
+/** Prints which root is active, and which are abandoned. @returns the exit code */
+export function printRotation(call: Call, rotation: Rotation): number {
+  call.print(rotation, ({ activeRootId }) => `The active root is ${activeRootId}\n`);
+  if (rotation.abandonedRoots.length > 0)
+    call.terminal.note(
+      `Warning: these roots were abandoned, and clients that trust only them refuse new leaves: ${rotation.abandonedRoots.join(", ")}`,
+    );
+  return 0;
 }
 
 export const rotate: Command = {
@@ -60,13 +76,8 @@ export const rotate: Command = {
     );
     const rotation = await terminal.progress(
       "Waiting for the new root",
-      rotateRoot(connection, force, modifyIndex),
+      changeRoot(connection, "rotate", {}, force, modifyIndex),
     );
-    call.print(rotation, ({ activeRootId }) => `The active root is ${activeRootId}\n`);
-    if (rotation.abandonedRoots.length > 0)
-      terminal.note(
-        `Warning: these roots were abandoned, and clients that trust only them refuse new leaves: ${rotation.abandonedRoots.join(", ")}`,
-      );
-    return 0;
+    return printRotation(call, rotation);
   },
 };
