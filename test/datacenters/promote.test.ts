@@ -6,8 +6,9 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import type { PromotionRoot } from "../../src/core/ca/plan-promotion.ts";
+import type { Log } from "../../src/core/ports/log.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
-import { configuration } from "../fakes/ca.ts";
+import { configuration, silentLog } from "../fakes/ca.ts";
 import { Mesh } from "./mesh-in-one.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
@@ -315,6 +316,25 @@ describe("a promotion", () => {
           name,
         );
       await mesh.requireTrust();
+    });
+
+    it("logs that it follows, also if the root is the one that it had", async () => {
+      const changes: unknown[] = [];
+      const info: Log["info"] = (_, fields) => void changes.push(fields?.change);
+      mesh = new Mesh();
+      await mesh.add("dc1", null, { log: { ...silentLog, info } });
+      await mesh.add("dc2", "dc1");
+      const text = await backupOf("dc1");
+      await promote("dc2", await withBackup("dc2", text));
+      mesh.of("dc1").follows = "dc2";
+      changes.splice(0);
+      await mesh.of("dc1").restart();
+      await mesh.settle();
+      await mesh.of("dc1").ca.rotate(NOW);
+      assert.deepEqual(
+        changes.filter((change) => change !== undefined),
+        ["follow", "renew"],
+      );
     });
 
     it("certifies the new root for its own clients when it follows after a promotion with one", async () => {

@@ -324,8 +324,9 @@ async function planIssuer(
     dropsActive: !keepsGarbage,
   });
   await requireSize(next, state, change);
+  const isSamePrimary = state.primary?.datacenter === primary.name;
   return {
-    kind: activeRoot(next).id === activeRoot(state).id ? "renew" : "follow",
+    kind: isSamePrimary && activeRoot(next).id === activeRoot(state).id ? "renew" : "follow",
     snapshot: snapshotOf(next, config, provider),
     warnings: [...(provisioned.warnings ?? []), ...warnings],
   };
