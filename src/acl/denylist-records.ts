@@ -61,6 +61,10 @@ export class DenylistRecords implements DenylistAdmin {
     return requireWritten("denylist entry", this.#replica.denylist.get(id));
   }
 
+  intermediateEnd(entry: DenylistEntry): Date | null {
+    return intermediateEndOf(entry, this.#leaves);
+  }
+
   async remove(id: string): Promise<void> {
     const entry = this.#replica.denylist.get(id);
     if (entry === undefined) throw notFound("denylist entry", id);
@@ -99,18 +103,19 @@ export class DenylistRecords implements DenylistAdmin {
  * restored backup, or by an operator's choice between two states. A key for which an intermediate
  * was signed is denied until that ends.
  */
-function expiryOf(
-  { kind, value, createTime, expirationTime }: DenylistEntry,
-  leaves: Leaves,
-): Date {
-  const end = kind === "key-id" ? leaves.intermediateEnd(value) : null;
+function expiryOf(entry: DenylistEntry, leaves: Leaves): Date {
+  const { createTime, expirationTime } = entry;
   return new Date(
     Math.max(
       expirationTime.getTime(),
       createTime.getTime() + leaves.horizonMs(),
-      end?.getTime() ?? 0,
+      intermediateEndOf(entry, leaves)?.getTime() ?? 0,
     ),
   );
+}
+
+function intermediateEndOf({ kind, value }: DenylistEntry, leaves: Leaves): Date | null {
+  return kind === "key-id" ? leaves.intermediateEnd(value) : null;
 }
 
 function detailOf({ kind, value, reason }: DenylistEntry): AuditDetail {

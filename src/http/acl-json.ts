@@ -380,7 +380,11 @@ export function decodeDenylistEntry(body: Json): Pick<DenylistEntry, "kind" | "v
   return { kind, value: fields[DENYLIST_FIELDS[kind]] ?? "", reason: fields.Reason ?? "" };
 }
 
-export function denylistEntryJson(entry: Entry<DenylistEntry>): Json {
+/** @param warning what the entry does not do. @default null: nothing to warn of */
+export function denylistEntryJson(
+  entry: Entry<DenylistEntry>,
+  warning: string | null = null,
+): Json {
   const { id, kind, value, reason, createTime, expirationTime } = entry.value;
   return {
     ID: id,
@@ -388,6 +392,7 @@ export function denylistEntryJson(entry: Entry<DenylistEntry>): Json {
     Reason: reason,
     CreateTime: createTime.toISOString(),
     ExpirationTime: expirationTime.toISOString(),
+    ...(warning === null ? {} : { Warning: warning }),
     ...indexes(entry),
   };
 }

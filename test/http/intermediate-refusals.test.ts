@@ -98,7 +98,7 @@ describe("an intermediate for another datacenter is refused", () => {
       csr,
       409,
       new RegExp(
-        `^Cannot sign intermediate: ${MAX_INTERMEDIATES} intermediates of other datacenters are not expired; deny the token that requests them, or wait until ${first.notAfter.toISOString()}$`,
+        `^Cannot sign intermediate: ${MAX_INTERMEDIATES} intermediates of other datacenters are not expired; delete the token that requests too many, which the list of intermediates shows, or wait until ${first.notAfter.toISOString()}$`,
       ),
     );
     test.clock.advance(first.notAfter.getTime() - test.clock.now().getTime() + 1000);
@@ -211,7 +211,15 @@ describe("a denial of another datacenter's key", () => {
       const value = keyIdOf(key, kind);
       const denied = await test.call("PUT", DENY, { KeyID: value });
       assert.equal(denied.status, 200, denied.text);
-      const { ExpirationTime } = JSON.parse(denied.text) as { ExpirationTime: string };
+      const { ExpirationTime, Warning } = JSON.parse(denied.text) as {
+        readonly ExpirationTime: string;
+        readonly Warning: string;
+      };
+      assert.match(
+        Warning,
+        /^No further intermediate is signed for this key\. One that was signed/,
+      );
+      assert.ok(Warning.includes(`valid until ${ExpirationTime} at most`), Warning);
       const end = new Date(last.validTo).getTime();
       if (kind === "SHA-256") assert.equal(new Date(ExpirationTime).getTime(), end);
       // The record has SHA-256 only: it may be of any of its keys.
@@ -225,6 +233,15 @@ describe("a denial of another datacenter's key", () => {
       // Others are signed.
       await sign(test, await requestOf(test));
     });
+
+  it("has no warning if no intermediate was signed for the key", async () => {
+    const test = await guarded();
+    await sign(test, await requestOf(test));
+    const { status, text } = await test.call("PUT", DENY, {
+      KeyID: keyIdOf(await newKey(), "SHA-256"),
+    });
+    assert.deepEqual([status, JSON.parse(text).Warning], [200, undefined]);
+  });
 
   it("is of one datacenter: an identity of another one is 400, and named", async () => {
     const test = await guarded();

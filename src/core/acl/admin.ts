@@ -148,6 +148,11 @@ export interface DenylistAdmin {
    */
   add(request: DenylistRequest): Promise<Entry<DenylistEntry>>;
   remove(id: string): Promise<void>;
+  /**
+   * Until when an intermediate can be valid that was signed for a denied key, which the denial does not
+   * end; null: none was.
+   */
+  intermediateEnd(entry: DenylistEntry): Date | null;
 }
 
 export interface AclAdmin {

@@ -70,7 +70,7 @@ export async function planIntermediate(
   if (alive.length >= MAX_INTERMEDIATES)
     throw new ConflictError(
       "budget_exceeded",
-      `Cannot sign intermediate: ${MAX_INTERMEDIATES} intermediates of other datacenters are not expired; deny the token that requests them, or wait until ${soonest(alive).toISOString()}`,
+      `Cannot sign intermediate: ${MAX_INTERMEDIATES} intermediates of other datacenters are not expired; delete the token that requests too many, which the list of intermediates shows, or wait until ${soonest(alive).toISOString()}`,
     );
   requireShare(alive, caller.accessor);
   // Before something is signed that could not be recorded.
