@@ -188,15 +188,19 @@ export class PrimaryServers implements PrimaryDatacenter {
     });
     return new ServerPool({
       servers: servers.map(({ href }) => href),
-      ...{ trust, transport: openTransport(), clock, random, log: forDebugging(log) },
+      ...{ trust, transport: openTransport(), clock, random, log: withoutWarnings(log) },
     });
   }
 }
 
-/** The log of a pool, whose texts are those of an agent: what is not followed is logged where it is known. */
-function forDebugging(log: Log): Log {
-  const debug: Log["debug"] = (message, fields) => log.debug(message, fields);
-  return { debug, info: debug, warn: debug, error: debug };
+/** The log of a pool without its warning of servers that do not answer, which the follower logs. */
+function withoutWarnings(log: Log): Log {
+  return {
+    debug: (message, fields) => log.debug(message, fields),
+    info: (message, fields) => log.info(message, fields),
+    warn: (message, fields) => log.debug(message, fields),
+    error: (message, fields) => log.error(message, fields),
+  };
 }
 
 /**
