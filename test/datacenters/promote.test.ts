@@ -119,6 +119,26 @@ describe("a promotion", () => {
       await mesh.requireTrust(["dc2", "dc3"]);
     });
 
+    it("gets a number above that of each datacenter that it reaches", async () => {
+      const text = await backupOf("dc1");
+      lose("dc1");
+      await promote("dc2", await withBackup("dc2", text));
+      mesh.of("dc3").lists.add("dc2");
+      await promote("dc3", await withBackup("dc3", text));
+      assert.deepEqual([stateOf("dc2").promotions, stateOf("dc3").promotions], [1, 2]);
+    });
+
+    it("is refused if the configuration has another ModifyIndex", async () => {
+      const root = await withBackup("dc2", await backupOf("dc1"));
+      const { modifyIndex } = stateOf("dc2").config;
+      const promoteAt = (index: number) =>
+        mesh.of("dc2").ca.promote({ ...NOW, root, modifyIndex: BigInt(index) });
+      await assert.rejects(promoteAt(modifyIndex + 1), { code: "index_mismatch" });
+      assert.notEqual(stateOf("dc2").primary, null);
+      await promoteAt(modifyIndex);
+      assert.equal(stateOf("dc2").primary, null);
+    });
+
     it("is refused with a backup of a secondary, or of another datacenter than the primary", async () => {
       const text = await backupOf("dc3");
       await assert.rejects(promote("dc2", await withBackup("dc2", text, "dc3")), {

@@ -105,7 +105,7 @@ export async function planJoin(
     config: stored,
     roots: stampedRows([], followedRoots([], listing, following), 1),
     provider: provisioned.state,
-    ...positionOf({ primary, listing }, NOT_FOLLOWING, lateRenewal(provider.issuer, change.now)),
+    ...positionOf({ primary, listing }, NEVER_PROMOTED, lateRenewal(provider.issuer, change.now)),
   });
   return {
     kind: "join",
@@ -186,7 +186,8 @@ function withoutRoot(type: ProviderType, { config: sent, ...stored }: CaConfig):
   };
 }
 
-const NOT_FOLLOWING = { promotions: 0 };
+/** What a datacenter knows before it follows. */
+const NEVER_PROMOTED = { promotions: 0 };
 
 /**
  * What of the primary datacenter a state records that follows it.
