@@ -28,6 +28,7 @@ const Listing = v.object({
         null,
       ),
       Abandoned: v.optional(v.boolean(), false),
+      Lost: v.optional(v.boolean(), false),
       Prepared: v.optional(v.boolean(), false),
     }),
   ),
@@ -65,6 +66,7 @@ export function readPrimaryListing(
           intermediateOf(pem, certificate.id, i),
         ),
         abandoned: row?.Abandoned ?? false,
+        lost: row?.Lost ?? false,
         prepared: row?.Prepared ?? false,
       };
     }),

@@ -131,6 +131,11 @@ export interface RootEntry {
   readonly rotatedOutAt: Date | null;
   /** Given up by force: clients with no other root reject new leaves, and its key is destroyed. */
   readonly abandoned: boolean;
+  /**
+   * Abandoned since its key was lost with the datacenter that had it, not since a key may be stolen:
+   * leaves of intermediates under it renew by their own key. Only in schema 7. @default false
+   */
+  readonly lost?: boolean | undefined;
   /** The issuer's key identifier under this root, in colon hex. */
   readonly signingKeyId: string;
   /**

@@ -53,6 +53,7 @@ function rootJson(root: RootEntry): Json {
     Active: root.status === "active",
     // Not in Consul.
     ...(root.abandoned ? { Abandoned: true } : {}),
+    ...(root.lost === true ? { Lost: true } : {}),
     ...(root.status === "prepared" ? { Prepared: true } : {}),
     PrivateKeyType: certificate.key.type satisfies WireKeyType,
     PrivateKeyBits: certificate.key.bits,

@@ -136,6 +136,7 @@ const Body7 = v.strictObject({
       v.strictObject({
         ...rootEntries,
         status: v.picklist(["active", "retired", "prepared"]),
+        lost: v.optional(v.boolean()),
         leafIssuers: v.array(leafIssuer),
       }),
       v.transform(withAbandoned),
@@ -322,9 +323,10 @@ function storedPrimary(primary: CaState["primary"], schema: Schema) {
   return { datacenter, index: known };
 }
 
-function storedRoot({ leafIssuers, abandoned, ...root }: RootEntry, schema: Schema) {
+function storedRoot({ leafIssuers, abandoned, lost, ...root }: RootEntry, schema: Schema) {
   return {
     ...root,
+    ...(schema < 7 || lost !== true ? {} : { lost }),
     forcedOut: abandoned,
     certificate: base64(root.certificate.der),
     intermediates: root.intermediates.map(({ der }) => base64(der)),

@@ -6,6 +6,8 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import type { PromotionRoot } from "../../src/core/ca/plan-promotion.ts";
+import { requireOwnLeaf } from "../../src/core/ca/renewal-check.ts";
+import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { Mesh } from "./mesh-in-one.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
@@ -85,6 +87,104 @@ describe("a promotion among hostile datacenters", () => {
     assert.equal(stateOf("dc2").primary?.leafTtlMs, 0);
     const { leaf } = await mesh.leafOf("dc2");
     assert.equal(leaf.notAfter.getTime() - leaf.notBefore.getTime(), 60 * MINUTE);
+  });
+
+  describe("leaves that were signed before renew by their own key", () => {
+    const requireRenewable = async (name: string, leaf: Certificate) =>
+      requireOwnLeaf(leaf, stateOf(name), mesh.clock.now());
+
+    it("after a promotion with a backup and the demotion of the former primary", async () => {
+      const [one, two] = [await mesh.leafOf("dc1"), await mesh.leafOf("dc2")];
+      await promote("dc2", await backupOf("dc1", "dc2"));
+      for (const name of ["dc1", "dc3"]) mesh.of(name).follows = "dc2";
+      await mesh.of("dc1").restart();
+      await mesh.settle();
+      assert.equal(stateOf("dc1").primary?.datacenter, "dc2");
+      await requireRenewable("dc1", one.leaf);
+      await requireRenewable("dc2", two.leaf);
+    });
+
+    it("after a promotion with a new root, before and after it is active", async () => {
+      const one = await mesh.leafOf("dc1");
+      const [two, three] = [await mesh.leafOf("dc2"), await mesh.leafOf("dc3")];
+      lose("dc1");
+      await promote("dc2", { kind: "new", soakMs: 10 * MINUTE });
+      mesh.of("dc3").follows = "dc2";
+      for (let i = 0; i < 2; i++) {
+        await mesh.settle(6 * MINUTE);
+        await requireRenewable("dc2", two.leaf);
+        await requireRenewable("dc3", three.leaf);
+      }
+      assert.equal(stateOf("dc2").provider.prepared, null);
+      // A leaf that the lost key itself signed may be of somebody else who has it now.
+      find("dc1");
+      mesh.of("dc1").follows = "dc2";
+      await mesh.of("dc1").restart();
+      await mesh.settle();
+      assert.deepEqual([activeOf("dc1"), activeOf("dc3")], [activeOf("dc2"), activeOf("dc2")]);
+      await assert.rejects(requireRenewable("dc1", one.leaf), {
+        name: "DeniedError",
+        message: /or its root was abandoned$/,
+      });
+    });
+  });
+
+  it("is above that of its backup, which this datacenter may not have followed", async () => {
+    await mesh.settle();
+    mesh.of("dc1").cut.add("dc2");
+    await promote("dc1", { kind: "own" });
+    await promote("dc1", { kind: "own" });
+    await promote("dc2", await backupOf("dc1", "dc2"));
+    assert.equal(stateOf("dc2").promotions, 3);
+  });
+
+  it("is not one of a datacenter of another trust domain", async () => {
+    mesh.of("dc3").answer = (listing) => ({
+      ...listing,
+      trustDomain: "other.consul",
+      primacy: { datacenter: "dc3", promotions: 5, leafTtlMs: null },
+    });
+    await mesh.settle();
+    assert.equal(mesh.of("dc1").ca.status.otherPrimary, null);
+    await promote("dc1", { kind: "own" });
+    assert.equal(stateOf("dc1").promotions, 1);
+  });
+
+  it("is refused with a backup of a former primary that is not the one that is followed", async () => {
+    const old = await backupOf("dc1", "dc3");
+    await promote("dc2", await backupOf("dc1", "dc2"));
+    mesh.of("dc3").follows = "dc2";
+    await mesh.settle();
+    await assert.rejects(promote("dc3", old), {
+      ...TRANSITION,
+      message: "Cannot promote: the backup is of datacenter dc1, and this datacenter follows dc2",
+    });
+  });
+
+  it("of two datacenters with one number leaves the others where they are", async () => {
+    const [two, three] = [await backupOf("dc1", "dc2"), await backupOf("dc1", "dc3")];
+    await mesh.add("dc4", "dc1");
+    lose("dc1");
+    await promote("dc2", two);
+    await promote("dc3", three);
+    mesh.of("dc4").follows = "dc2";
+    await mesh.settle();
+    const { commitId } = stateOf("dc4");
+    mesh.of("dc4").follows = "dc3";
+    await mesh.settle();
+    assert.equal(
+      faultOf("dc4"),
+      "Cannot follow datacenter dc3: datacenter dc2 is the primary one, too, by promotion 1; promote the one that is to remain",
+    );
+    assert.equal(stateOf("dc4").commitId, commitId);
+  });
+
+  it("that was once made is not taken back by a primary with the same number", async () => {
+    await promote("dc2", await backupOf("dc1", "dc2"));
+    mesh.of("dc1").lists.clear();
+    claim("dc1", 1);
+    await mesh.settle();
+    assert.equal(stateOf("dc2").primary, null);
   });
 
   it("is final once the settings name the promoted datacenter, also without a restart", async () => {

@@ -21,8 +21,8 @@ export function listingOf({
     trustDomain: state.trustDomain,
     clusterId: state.clusterId,
     activeRootId: active.id,
-    roots: state.roots.map(({ name, certificate, intermediates, abandoned, status }) => ({
-      ...{ name, certificate, abandoned },
+    roots: state.roots.map(({ name, certificate, intermediates, abandoned, lost, status }) => ({
+      ...{ name, certificate, abandoned, lost: lost === true },
       prepared: status === "prepared",
       intermediates,
     })),

@@ -34,7 +34,7 @@ describe("a primary whose roots do not hold is refused", () => {
     activeRootId: certificate.id,
     roots: [
       ...listing.roots,
-      { name: "x", certificate, intermediates: [], abandoned: false, prepared: false },
+      { name: "x", certificate, intermediates: [], abandoned: false, lost: false, prepared: false },
     ],
     ...more,
   });

@@ -86,12 +86,7 @@ export const CHANGES: readonly Mutant[] = [
       "createIndex: Math.max(",
       "core/ca/resolve",
     ],
-    [
-      "a root that was abandoned on one side",
-      "abandoned: root.abandoned || twin.abandoned",
-      "abandoned: root.abandoned",
-      "core/ca/resolve",
-    ],
+    ["a root that was abandoned on one side", "...abandonedBy(root, twin),", "", "core/ca/resolve"],
     [
       "a backup whose root was abandoned since",
       "  if (!force) requireNotAbandoned(kept, other);\n",

@@ -61,7 +61,7 @@ export const SIGNING: readonly Mutant[] = [
     ],
     [
       "the bounds of a requested lifetime",
-      "requireTtl(ttlMs, snapshot.config.leafTtlMs, snapshot.provider.leafLimits);",
+      "requireTtl(ttlMs, leafTtlOf(snapshot), snapshot.provider.leafLimits);",
       "void ttlMs;",
       "http/sign",
     ],
@@ -217,9 +217,15 @@ export const SIGNING: readonly Mutant[] = [
     "src/core/ca/renewal-check.ts",
     [
       "roots that were abandoned",
-      "!root.abandoned && inForce(root.certificate, now)",
+      "(!root.abandoned || root.lost === true) && inForce(root.certificate, now)",
       "inForce(root.certificate, now)",
       "core/ca/renewal-check",
+    ],
+    [
+      "a leaf that a lost key signed",
+      "!root.abandoned || !sameAuthority(certificate, root.certificate)",
+      "true",
+      "datacenters/hostile-promotions",
     ],
     [
       "the end of an issuer's leaves",

@@ -179,7 +179,10 @@ describe("codec", () => {
         leafTtlMs: 1000,
         renewAt: new Date("2026-06-02T00:00:00Z"),
       },
-      roots: [active, { ...retired, status: "prepared", rotatedOutAt: null }],
+      roots: [
+        { ...active, abandoned: true, lost: true },
+        { ...retired, status: "prepared", rotatedOutAt: null },
+      ],
       provider: {
         ...state.provider,
         prepared: {

@@ -16,6 +16,7 @@ import { presentIssuer, replacedIssuers } from "./leaf-issuers.ts";
 import { isDead } from "./root-removal.ts";
 import type { Policy } from "./timing-and-limits.ts";
 import {
+  abandonedBy,
   after,
   areSame,
   checked,
@@ -110,6 +111,7 @@ function activeRow(
     since: isActive ? base.since : now,
     rotatedOutAt: null,
     abandoned: root.abandoned,
+    lost: false,
     intermediates: [...issuers, ...cross],
     signingKeyId: issuing === null ? base.signingKeyId : colonHex(issuing.issuerKeyId),
     leafIssuers,
@@ -134,7 +136,7 @@ function retiredRow(
   const retired = base.status === "retired" ? base : retire(base, now);
   return {
     ...retired,
-    abandoned: retired.abandoned || root.abandoned,
+    ...abandonedBy(retired, root),
     intermediates: crossSignedIn(root, listing).filter((certificate) =>
       sameAuthority(certificate, root.certificate),
     ),
@@ -233,6 +235,7 @@ function sameRows(before: readonly RootEntry[], next: readonly RootEntry[]): boo
         other !== undefined &&
         other.status === root.status &&
         other.abandoned === root.abandoned &&
+        (other.lost ?? false) === (root.lost ?? false) &&
         other.signingKeyId === root.signingKeyId &&
         areSame(other.intermediates, root.intermediates)
       );

@@ -245,5 +245,10 @@ export async function planActivation(
     prepared: { root: entry.certificate, state: prepared.state },
   };
   const planned = await planRotation(snapshot, candidate, true, change);
-  return { ...planned, kind: "activate" };
+  const { abandonedRoots = [] } = planned;
+  const roots = planned.snapshot.state.roots.map((root) =>
+    abandonedRoots.includes(root.id) ? { ...root, lost: true } : root,
+  );
+  const next = withState(planned.snapshot, { ...planned.snapshot.state, roots });
+  return { ...planned, kind: "activate", snapshot: next };
 }

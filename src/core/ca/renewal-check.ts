@@ -7,12 +7,12 @@ import { equal } from "../bytes.ts";
 import { DeniedError } from "../errors.ts";
 import type { CaState, LeafIssuer } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
-import { couldHaveIssued, isSignedBy } from "../x509/chain.ts";
+import { couldHaveIssued, isSignedBy, sameAuthority } from "../x509/chain.ts";
 import { withoutEnded } from "./leaf-issuers.ts";
 
 /**
  * Checks that a leaf was signed by a recorded issuer of this cluster, under a root that is published
- * and not abandoned. Only the record decides; certificates that the leaf's holder sends along, such
+ * and not abandoned; under one whose key was lost also, unless that key signed the leaf. Only the record decides; certificates that the leaf's holder sends along, such
  * as cross-signed ones or intermediates of other CAs, are not used. Issuers are found by name and key
  * identifier, so that at most one signature per key is verified.
  * @param now by this replica's clock.
@@ -59,8 +59,13 @@ function issuersFor(leaf: Certificate, { roots }: Pick<CaState, "roots">, now: D
   const latestExpiry = ({ certificate, leavesUntil }: LeafIssuer) =>
     Math.min(certificate.notAfter.getTime(), leavesUntil?.getTime() ?? Infinity);
   return roots
-    .filter((root) => !root.abandoned && inForce(root.certificate, now))
-    .flatMap((root) => withoutEnded(root.leafIssuers, now))
+    .filter((root) => (!root.abandoned || root.lost === true) && inForce(root.certificate, now))
+    .flatMap((root) =>
+      withoutEnded(root.leafIssuers, now).filter(
+        // Who has the key of a lost root now is unknown.
+        ({ certificate }) => !root.abandoned || !sameAuthority(certificate, root.certificate),
+      ),
+    )
     .filter((issuer) => {
       const { certificate } = issuer;
       if (!inForce(certificate, now) || leaf.notAfter.getTime() > latestExpiry(issuer))

@@ -26,7 +26,7 @@ import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.
 import { newCommitId, openProved, wrapConfigError } from "./plan-change.ts";
 import { isDead } from "./root-removal.ts";
 import { parseOf, snapshotOf, typeOf } from "./snapshot.ts";
-import { retire, stamp } from "./transitions.ts";
+import { abandonedBy, retire, stamp } from "./transitions.ts";
 
 interface Resolution {
   readonly kept: CaState;
@@ -297,7 +297,7 @@ function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
   return {
     ...root,
     rotatedOutAt: new Date(last),
-    abandoned: root.abandoned || twin.abandoned,
+    ...abandonedBy(root, twin),
     leafTtlMaxMs,
     leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, null, now),
     createIndex: Math.min(root.createIndex, twin.createIndex),

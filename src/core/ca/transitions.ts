@@ -258,6 +258,19 @@ export function retire(root: RootEntry, now: Date): RootEntry {
   };
 }
 
+/**
+ * Merges what two sides have of one root: one that was abandoned since a key may be stolen stays so,
+ * also if its key was lost for the other side.
+ */
+export function abandonedBy(
+  one: Pick<RootEntry, "abandoned" | "lost">,
+  other: Pick<RootEntry, "abandoned" | "lost">,
+): Pick<RootEntry, "abandoned" | "lost"> {
+  const isStolen = (root: typeof one) => root.abandoned && root.lost !== true;
+  const abandoned = one.abandoned || other.abandoned;
+  return { abandoned, lost: abandoned && !isStolen(one) && !isStolen(other) };
+}
+
 /** New cross-signed certificates of the active root. @param chain all of them, in path order. */
 export function crossAgain(
   state: CaState,

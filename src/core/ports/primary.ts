@@ -14,6 +14,8 @@ export interface PrimaryRoot {
   /** In the order of the listing: cross-signed certificates, and the primary's own issuers. */
   readonly intermediates: readonly Certificate[];
   readonly abandoned: boolean;
+  /** Abandoned since its key was lost, not since it may be stolen. */
+  readonly lost: boolean;
   /** Published before it signs: no client has it as its only root. */
   readonly prepared: boolean;
 }
