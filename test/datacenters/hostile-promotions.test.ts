@@ -104,6 +104,28 @@ describe("a promotion among hostile datacenters", () => {
       await requireRenewable("dc2", two.leaf);
     });
 
+    it("unless the primary abandoned their root, since a key may be stolen", async () => {
+      const { leaf } = await mesh.leafOf("dc2");
+      const root = activeOf("dc1");
+      await mesh.of("dc1").ca.rotate(NOW);
+      await mesh.settle();
+      await requireRenewable("dc2", leaf);
+      const list = (lost: boolean) => {
+        mesh.of("dc1").answer = (listing) => ({
+          ...listing,
+          roots: listing.roots.map((each) =>
+            each.certificate.id === root ? { ...each, abandoned: true, lost } : each,
+          ),
+        });
+      };
+      // Once it was, it cannot be a lost one.
+      for (const lost of [false, true]) {
+        list(lost);
+        await mesh.settle();
+        await assert.rejects(requireRenewable("dc2", leaf), { name: "DeniedError" });
+      }
+    });
+
     it("after a promotion with a new root, before and after it is active", async () => {
       const one = await mesh.leafOf("dc1");
       const [two, three] = [await mesh.leafOf("dc2"), await mesh.leafOf("dc3")];

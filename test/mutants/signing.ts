@@ -219,7 +219,7 @@ export const SIGNING: readonly Mutant[] = [
       "roots that were abandoned",
       "(!root.abandoned || root.lost === true) && inForce(root.certificate, now)",
       "inForce(root.certificate, now)",
-      "core/ca/renewal-check",
+      "datacenters/hostile-promotions",
     ],
     [
       "a leaf that a lost key signed",

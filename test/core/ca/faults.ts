@@ -104,6 +104,8 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
       providers: providersWith((type) => ({
         ...type,
         prepare: (...args) => step("provider.prepare", () => type.prepare(...args)),
+        requestIntermediate: (...args) =>
+          step("provider.requestIntermediate", () => type.requestIntermediate(...args)),
         open: (...args) =>
           step("provider.open", async () => {
             const provider = await type.open(...args);
