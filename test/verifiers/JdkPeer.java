@@ -1,5 +1,8 @@
+import java.io.BufferedReader;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.io.InputStreamReader;
+import java.net.InetAddress;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -42,6 +45,10 @@ public final class JdkPeer {
   };
 
   public static void main(String[] args) throws Exception {
+    if (args[0].equals("verify")) {
+      byLines(args[1], args[2], args[3]);
+      return;
+    }
     Collection<? extends Certificate> chain = certificates(args[0]);
     Certificate leaf = chain.iterator().next();
     PrivateKey key = privateKey(args[1], leaf.getPublicKey().getAlgorithm());
@@ -53,6 +60,34 @@ public final class JdkPeer {
       TrustManager[] anything = {ANYTHING};
       report("client", context(leafAlone, roots), context(keys, anything));
       report("server", context(keys, anything), context(leafAlone, roots));
+    }
+  }
+
+  /**
+   * `JdkPeer verify CHAIN KEY ROOTS` prints `port N` and reads lines: `client PORT` has it connect and verify what it is
+   * shown, `server` accept a client and verify that.
+   */
+  private static void byLines(String chain, String key, String roots) throws Exception {
+    Collection<? extends Certificate> own = certificates(chain);
+    KeyManagerFactory keys = keyManagers(List.of(own.iterator().next()), privateKey(key, own.iterator().next().getPublicKey().getAlgorithm()));
+    SSLContext context = context(keys, trustManagers(certificates(roots)));
+    try (SSLServerSocket listener = (SSLServerSocket) context.getServerSocketFactory().createServerSocket(0, 5, InetAddress.getLoopbackAddress())) {
+      listener.setNeedClientAuth(true);
+      System.out.println("port " + listener.getLocalPort());
+      BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
+      for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        boolean asClient = line.startsWith("client ");
+        String outcome = "ok";
+        try (SSLSocket socket = (SSLSocket) (asClient
+            ? context.getSocketFactory().createSocket(InetAddress.getLoopbackAddress(), Integer.parseInt(line.substring(7)))
+            : listener.accept())) {
+          socket.setSoTimeout(60_000);
+          socket.startHandshake();
+        } catch (IOException error) {
+          outcome = reason(error);
+        }
+        System.out.println((asClient ? "client " : "server ") + outcome);
+      }
     }
   }
 

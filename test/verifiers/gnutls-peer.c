@@ -2,6 +2,8 @@
  * A TLS peer on GnuTLS: `gnutls-peer CHAIN KEY ROOTS...` has each root set verify a chain by real handshakes over a pair
  * of sockets, as a client and as a server, and prints a line for each: `client ok`, or `server` and why not.
  */
+#include "by-lines.h"
+
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <pthread.h>
@@ -80,8 +82,30 @@ static void report(const char *role, char **argv, const char *roots) {
   }
 }
 
+/* CHAIN, KEY and ROOTS, from the second one. */
+static char **own;
+
+static void verify(int fd, int as_client, char *reason, size_t size) {
+  struct side side;
+  prepare(&side, as_client ? GNUTLS_CLIENT : GNUTLS_SERVER, fd, own, own[3]);
+  handshake(&side);
+  if (side.outcome < 0) {
+    gnutls_datum_t text = {NULL, 0};
+    gnutls_certificate_verification_status_print(gnutls_session_get_verify_cert_status(side.session), GNUTLS_CRT_X509, &text, 0);
+    snprintf(reason, size, "%s: %s", gnutls_strerror(side.outcome), text.data == NULL ? "" : (char *)text.data);
+    gnutls_free(text.data);
+  }
+  gnutls_deinit(side.session);
+  gnutls_certificate_free_credentials(side.credentials);
+}
+
 int main(int argc, char **argv) {
   if (argc < 4) return 2;
+  if (strcmp(argv[1], "verify") == 0) {
+    own = argv + 1;
+    by_lines(verify);
+    return 0;
+  }
   for (int i = 3; i < argc; i++) {
     report("client", argv, argv[i]);
     report("server", argv, argv[i]);

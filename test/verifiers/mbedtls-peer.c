@@ -5,6 +5,8 @@
 /* For the descriptor in a net context, since mbed TLS 3. */
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
 
+#include "by-lines.h"
+
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
@@ -65,6 +67,22 @@ static void prepare(struct side *side, int endpoint, int fd, mbedtls_x509_crt *c
   mbedtls_ssl_set_bio(&side->ssl, &side->net, mbedtls_net_send, mbedtls_net_recv, NULL);
 }
 
+/* Why a side did not verify; empty if it did. */
+static void reason_of(struct side *side, char *reason, size_t size) {
+  char error[200] = "", info[1000] = "";
+  if (side->outcome == 0 && side->flags == 0) return;
+  mbedtls_strerror(side->outcome, error, sizeof error);
+  mbedtls_x509_crt_verify_info(info, sizeof info, "", side->flags);
+  for (char *at = info; *at != 0; at++)
+    if (*at == '\n') *at = ' ';
+  snprintf(reason, size, "%s: %s", error, info);
+}
+
+static void release(struct side *side) {
+  mbedtls_ssl_free(&side->ssl);
+  mbedtls_ssl_config_free(&side->config);
+}
+
 static void report(const char *role, mbedtls_x509_crt *chain, mbedtls_pk_context *key, mbedtls_x509_crt *roots,
                    mbedtls_ctr_drbg_context *random) {
   struct side client, server;
@@ -77,22 +95,28 @@ static void report(const char *role, mbedtls_x509_crt *chain, mbedtls_pk_context
   if (pthread_create(&thread, NULL, handshake, &server) != 0) exit(2);
   handshake(&client);
   pthread_join(thread, NULL);
-  if (verifier->outcome == 0 && verifier->flags == 0) {
-    printf("%s ok\n", role);
-  } else {
-    char error[200] = "", info[1000] = "";
-    mbedtls_strerror(verifier->outcome, error, sizeof error);
-    mbedtls_x509_crt_verify_info(info, sizeof info, "", verifier->flags);
-    for (char *at = info; *at != 0; at++)
-      if (*at == '\n') *at = ' ';
-    printf("%s %s: %s\n", role, error, info);
-  }
+  char reason[1300] = "";
+  reason_of(verifier, reason, sizeof reason);
+  printf("%s %s\n", role, reason[0] == 0 ? "ok" : reason);
   for (int i = 0; i < 2; i++) {
-    struct side *side = i == 0 ? &client : &server;
-    mbedtls_ssl_free(&side->ssl);
-    mbedtls_ssl_config_free(&side->config);
+    release(i == 0 ? &client : &server);
     close(fds[i]);
   }
+}
+
+/* What verifies by lines. */
+static struct {
+  mbedtls_x509_crt *chain, *roots;
+  mbedtls_pk_context *key;
+  mbedtls_ctr_drbg_context *random;
+} by;
+
+static void verify(int fd, int as_client, char *reason, size_t size) {
+  struct side side;
+  prepare(&side, as_client ? MBEDTLS_SSL_IS_CLIENT : MBEDTLS_SSL_IS_SERVER, fd, by.chain, by.key, by.roots, by.random);
+  handshake(&side);
+  reason_of(&side, reason, size);
+  release(&side);
 }
 
 int main(int argc, char **argv) {
@@ -101,6 +125,8 @@ int main(int argc, char **argv) {
   mbedtls_x509_crt chain;
   mbedtls_pk_context key;
   if (argc < 4) return 2;
+  int verifies = strcmp(argv[1], "verify") == 0;
+  if (verifies) argv++, argc--;
   mbedtls_entropy_init(&entropy);
   mbedtls_ctr_drbg_init(&randoms);
   must(mbedtls_ctr_drbg_seed(&randoms, mbedtls_entropy_func, &entropy, NULL, 0), "random");
@@ -116,6 +142,11 @@ int main(int argc, char **argv) {
     mbedtls_x509_crt roots;
     mbedtls_x509_crt_init(&roots);
     must(mbedtls_x509_crt_parse_file(&roots, argv[i]), argv[i]);
+    if (verifies) {
+      by.chain = &chain, by.key = &key, by.roots = &roots, by.random = &randoms;
+      by_lines(verify);
+      return 0;
+    }
     report("client", &chain, &key, &roots, &randoms);
     report("server", &chain, &key, &roots, &randoms);
     mbedtls_x509_crt_free(&roots);

@@ -4,7 +4,8 @@
  *
  * A peer is run as `PROGRAM CHAIN KEY ROOTS...`, all files in PEM. By each root set it verifies the
  * chain in a real handshake with itself, first as a client, then as a server, with the default
- * limits of its library.
+ * limits of its library. As `PROGRAM verify CHAIN KEY ROOTS` it verifies peers one after the other
+ * (test/verifiers/limits), CHAIN and KEY being its own: NSS and Python do only that.
  * @module
  */
 import { execFile, execFileSync } from "node:child_process";
@@ -16,6 +17,10 @@ import { builtFolder, sourceHash } from "../fixtures/build-cache.ts";
 export const LIBRARIES = ["JDK", "rustls", "mbed TLS", "GnuTLS", "Go"] as const;
 export type Library = (typeof LIBRARIES)[number];
 
+/** Those with a peer, by what they are built from. */
+export const PEERS = [...LIBRARIES, "NSS", "Python"] as const;
+export type Peer = (typeof PEERS)[number];
+
 /** The roles in which a peer verifies. */
 export type Role = "client" | "server";
 
@@ -25,6 +30,8 @@ export type Verdict = Readonly<Record<Role, string | null>>;
 interface Build {
   /** Its source, a file or a folder next to this file. */
   readonly source: string;
+  /** Files next to it that the build reads. */
+  readonly besides?: readonly string[];
   /** What must be there to build and run it, as a command that succeeds. */
   readonly needs: readonly [command: string, ...args: string[]];
   /** How to get that. */
@@ -51,6 +58,8 @@ const compiled =
         "-o",
         join(folder, program),
         source,
+        // Where Debian has the headers of NSS.
+        ...["-I/usr/include/nss", "-I/usr/include/nspr"],
         ...libraries,
         "-lpthread",
       ],
@@ -60,7 +69,9 @@ const alone = (program: string) => (folder: string) => [join(folder, program)] a
 const header = (path: string) =>
   ["cc", "-fsyntax-only", "-include", path, "-x", "c", "/dev/null"] as const;
 
-const BUILDS: Readonly<Record<Library, Build>> = {
+const BY_LINES = ["by-lines.h"];
+
+const BUILDS: Readonly<Record<Peer, Build>> = {
   JDK: {
     source: "JdkPeer.java",
     needs: ["javac", "-version"],
@@ -96,6 +107,7 @@ const BUILDS: Readonly<Record<Library, Build>> = {
   },
   "mbed TLS": {
     source: "mbedtls-peer.c",
+    besides: BY_LINES,
     needs: header("mbedtls/ssl.h"),
     install: "apt-get install gcc libc6-dev libmbedtls-dev",
     build: compiled("mbedtls-peer", "-lmbedtls", "-lmbedx509", "-lmbedcrypto"),
@@ -103,6 +115,7 @@ const BUILDS: Readonly<Record<Library, Build>> = {
   },
   GnuTLS: {
     source: "gnutls-peer.c",
+    besides: BY_LINES,
     needs: header("gnutls/gnutls.h"),
     install: "apt-get install gcc libc6-dev libgnutls28-dev",
     build: compiled("gnutls-peer", "-lgnutls"),
@@ -119,10 +132,25 @@ const BUILDS: Readonly<Record<Library, Build>> = {
     ],
     command: alone("go-peer"),
   },
+  NSS: {
+    source: "nss-peer.c",
+    besides: BY_LINES,
+    needs: header("nspr/nspr.h"),
+    install: "apt-get install gcc libc6-dev libnss3-dev",
+    build: compiled("nss-peer", "-lnss3", "-lssl3", "-lnssutil3", "-lnspr4"),
+    command: alone("nss-peer"),
+  },
+  Python: {
+    source: "python-peer.py",
+    needs: ["python3", "-c", "import ssl"],
+    install: "apt-get install python3",
+    build: (source, folder) => ["cp", [source, folder]],
+    command: (folder) => ["python3", join(folder, "python-peer.py")],
+  },
 };
 
 /** Why the peer of a library cannot be built here, or false. With CI=true nothing is skipped. */
-export function noPeer(library: Library): string | false {
+export function noPeer(library: Peer): string | false {
   if (process.env.CI === "true") return false;
   const { needs, install } = BUILDS[library];
   const [command, ...args] = needs;
@@ -141,11 +169,14 @@ const running = promisify(execFile);
  * @throws {Error} if it cannot be built
  */
 export async function peerCommand(
-  library: Library,
+  library: Peer,
 ): Promise<readonly [command: string, ...args: string[]]> {
-  const { source: name, build, command } = BUILDS[library];
+  const { source: name, besides = [], build, command } = BUILDS[library];
   const source = join(import.meta.dirname, name);
-  const hash = sourceHash(JSON.stringify(build("source", "folder")), source);
+  const hash = sourceHash(
+    JSON.stringify(build("source", "folder")),
+    ...[name, ...besides].map((file) => join(import.meta.dirname, file)),
+  );
   const folder = await builtFolder("verifiers", `${name}-${hash}`, async (draft) => {
     const [program, args, env = {}] = build(source, draft);
     const cwd = statSync(source).isDirectory() ? source : import.meta.dirname;
@@ -196,4 +227,4 @@ export async function verdicts(
 }
 
 if (import.meta.main)
-  for (const library of LIBRARIES) console.log((await peerCommand(library)).join(" "));
+  for (const library of PEERS) console.log((await peerCommand(library)).join(" "));

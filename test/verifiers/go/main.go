@@ -13,6 +13,14 @@ import (
 )
 
 func main() {
+	switch os.Args[1] {
+	case "present":
+		present()
+		return
+	case "verify":
+		verifyByLines(os.Args[2], os.Args[3], os.Args[4])
+		return
+	}
 	own, err := tls.LoadX509KeyPair(os.Args[1], os.Args[2])
 	if err != nil {
 		panic(err)

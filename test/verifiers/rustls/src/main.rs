@@ -1,6 +1,8 @@
 //! A TLS peer on rustls: `rustls-peer CHAIN KEY ROOTS...` has each root set verify a chain by real handshakes in memory,
 //! as a client and as a server, and prints a line for each: `client ok`, or `server` and why not. With PEER_HOST the client
 //! verifies that host name too.
+use std::io::BufRead;
+use std::net::{TcpListener, TcpStream};
 use std::{fmt, fs, sync::Arc};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -143,8 +145,38 @@ fn report(role: &str, outcome: Result<(), Error>) {
     }
 }
 
+/// The mode `rustls-peer verify CHAIN KEY ROOTS`, which prints `port N` and reads lines: `client PORT` has it connect and
+/// verify what it is shown, `server` accept a client and verify that.
+fn by_lines(holder: &Holder, roots: &Arc<RootCertStore>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+    println!("port {}", listener.local_addr().expect("address").port());
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("line");
+        match line.strip_prefix("client ") {
+            Some(port) => {
+                let mut socket = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connection");
+                let outcome = holder.client(Some(roots.clone())).and_then(|mut side| {
+                    side.complete_io(&mut socket).map(|_| ()).map_err(|error| Error::General(error.to_string()))
+                });
+                report("client", outcome);
+            }
+            None => {
+                let (mut socket, _) = listener.accept().expect("connection");
+                let outcome = holder.server(Some(roots.clone())).and_then(|mut side| {
+                    side.complete_io(&mut socket).map(|_| ()).map_err(|error| Error::General(error.to_string()))
+                });
+                report("server", outcome);
+            }
+        }
+    }
+}
+
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
+    let mut args: Vec<String> = std::env::args().collect();
+    let by = args[1] == "verify";
+    if by {
+        args.remove(1);
+    }
     let holder = Holder {
         chain: certificates(&args[1]),
         key: PrivateKeyDer::from_pem_slice(&fs::read(&args[2]).expect("key")).expect("key"),
@@ -156,6 +188,9 @@ fn main() {
             roots.add(root).expect("root");
         }
         let roots = Arc::new(roots);
+        if by {
+            return by_lines(&holder, &roots);
+        }
         let as_client = || handshake(&mut holder.client(Some(roots.clone()))?, &mut holder.server(None)?);
         let as_server = || handshake(&mut holder.client(None)?, &mut holder.server(Some(roots.clone()))?);
         report("client", as_client());
