@@ -11,10 +11,10 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { createServer } from "node:tls";
 import { judge } from "../../src/cli/commands/verify.ts";
-import { verifierOf } from "../../src/cli/inspect/verifiers.ts";
 import type { Authority } from "../../src/core/x509/authority.ts";
 import { type Certificate, KEY_USAGE, pemOf } from "../../src/core/x509/certificate.ts";
 import { OID } from "../../src/core/x509/oids.ts";
+import { verifierOf } from "../../src/core/x509/verifier-table.ts";
 import { NOW, YEAR_MS } from "../core/x509/cas.ts";
 import {
   authorityKey,

@@ -11,6 +11,7 @@ import { CONNECTION_FLAGS } from "../../src/cli/connection/connection-flags.ts";
 import type { Flag } from "../../src/cli/flags.ts";
 import { PROGRAM } from "../../src/cli/program.ts";
 import { ROOT } from "../fixtures/root.ts";
+import { table } from "./markdown.ts";
 
 const PAGE = join(ROOT, "docs/cli.md");
 const [BEGIN, END] = ["<!-- commands -->", "<!-- /commands -->"];
@@ -81,22 +82,6 @@ const flagText = ({ name, value, many }: Flag): string =>
 
 const variablesText = ({ variables = [] }: Flag): string =>
   variables.map((name) => `\`${name}\``).join(", ");
-
-/** With aligned columns; those that are empty in every row are left out. */
-function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const used = header.map((_, i) => rows.some((row) => row[i] !== ""));
-  const all = [header, ...rows].map((row) =>
-    row
-      .filter((_, i) => used[i])
-      .map((cell) => cell.replaceAll("|", "\\|").replaceAll(/<([A-Z]+)>/g, "$1")),
-  );
-  const widths = (all[0] ?? []).map((_, i) => Math.max(...all.map((row) => (row[i] ?? "").length)));
-  const line = (row: readonly string[]) =>
-    `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |\n`;
-  const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |\n`;
-  const [first = [], ...others] = all;
-  return `${line(first)}${rule}${others.map(line).join("")}`;
-}
 
 function wrap(text: string): string {
   const lines: string[] = [];

@@ -1,5 +1,5 @@
 /**
- * Reads the repository's Markdown files: their tables, headings, links and code.
+ * Reads the repository's Markdown files, their tables, headings, links and code, and writes tables.
  * @module
  */
 import { execFileSync } from "node:child_process";
@@ -42,6 +42,22 @@ export function sectionOf(text: string, heading: string): string {
   const rest = lines.slice(start + 1);
   const end = rest.findIndex((line) => (/^#+(?= )/.exec(line)?.[0].length ?? 9) <= level);
   return rest.slice(0, end < 0 ? undefined : end).join("\n");
+}
+
+/** A table with aligned columns; those that are empty in every row are left out. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const used = header.map((_, i) => rows.some((row) => row[i] !== ""));
+  const all = [header, ...rows].map((row) =>
+    row
+      .filter((_, i) => used[i])
+      .map((cell) => cell.replaceAll("|", "\\|").replaceAll(/<([A-Z]+)>/g, "$1")),
+  );
+  const widths = (all[0] ?? []).map((_, i) => Math.max(...all.map((row) => (row[i] ?? "").length)));
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |\n`;
+  const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |\n`;
+  const [first = [], ...others] = all;
+  return `${line(first)}${rule}${others.map(line).join("")}`;
 }
 
 /** The cells of each row of the tables in a text, without their heads. */

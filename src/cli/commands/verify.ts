@@ -11,12 +11,13 @@ import { RequestError } from "../../core/errors.ts";
 import { parseSpiffeId } from "../../core/spiffe/id.ts";
 import type { Certificate } from "../../core/x509/certificate.ts";
 import { OID } from "../../core/x509/oids.ts";
+import { VERIFIERS, verifierOf } from "../../core/x509/verifier-table.ts";
+import { type Verifier, verifierFaults } from "../../core/x509/verifiers.ts";
 import { processClock } from "../../entry/system.ts";
 import type { Command } from "../command.ts";
 import { explain, type Obstacle } from "../inspect/explain.ts";
 import { anchorsOf, anchorsOfServer, chainOf } from "../inspect/material.ts";
 import { subjectText } from "../inspect/texts.ts";
-import { VERIFIERS, type Verifier, verifierFaults, verifierOf } from "../inspect/verifiers.ts";
 import { EXIT, Failure, usage } from "../output.ts";
 
 export interface Verdict {
@@ -34,7 +35,7 @@ export interface Verdict {
 export const verify: Command = {
   name: "verify",
   summary: "verify a leaf under roots, and explain what is wrong",
-  details: `The leaf comes first in its file (- for the standard input); the certificates after it are its chain. It may be HOST:PORT, too: what a TLS server shows. --like applies the limits that are known of a verifier: ${VERIFIERS.map(({ name }) => name).join(", ")}, or nginx:N with ssl_verify_depth N.`,
+  details: `The leaf comes first in its file (- for the standard input); the certificates after it are its chain. It may be HOST:PORT, too: what a TLS server shows. --like applies the limits that are known of a verifier: ${VERIFIERS.map(({ name }) => name).join(", ")}, or nginx:N with ssl_verify_depth N (docs/rotation.md has the table).`,
   arguments: "<leaf>",
   flags: [
     {
@@ -99,7 +100,9 @@ export async function judge(
     faults: [
       ...(identity.fault === null ? [] : [identity.fault]),
       ...(path === null ? [] : purposeFaults(path)),
-      ...(path === null ? [] : verifiers.flatMap((one) => verifierFaults(one, path, sent))),
+      ...(path === null
+        ? []
+        : verifiers.flatMap((one) => verifierFaults(one, { path, sent, roots }))),
     ],
   };
 }

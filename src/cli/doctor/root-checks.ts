@@ -5,8 +5,9 @@
 import { colonHex, equal } from "../../core/bytes.ts";
 import { FormatError } from "../../core/errors.ts";
 import { type Certificate, readCertificatePem } from "../../core/x509/certificate.ts";
+import { VERIFIERS } from "../../core/x509/verifier-table.ts";
+import { refusals } from "../../core/x509/verifiers.ts";
 import type { RootValue } from "../commands/connect/roots.ts";
-import { VERIFIERS, verifierFaults } from "../inspect/verifiers.ts";
 import { lifeText } from "../table.ts";
 import { severityOf } from "./contact-checks.ts";
 import { type Facts, remedyOf } from "./look.ts";
@@ -102,27 +103,34 @@ function chainOf(root: RootValue): Certificate[] | null {
   }
 }
 
-/** The active root; a reason if it cannot be found or read. */
-function activeOf({ roots }: Facts): { root: RootValue; chain: Certificate[] } | string {
+/** The active root, and all roots in PEM; a reason if it cannot be found or read. */
+function activeOf({
+  roots,
+}: Facts): { root: RootValue; chain: Certificate[]; published: string[] } | string {
   if ("error" in roots) return roots.error;
   const { ActiveRootID, Roots } = roots.value;
   const root = Roots.find(({ ID }) => ID === ActiveRootID);
   if (root === undefined) return "the active root is not in the listing (root.expiry)";
   const chain = chainOf(root);
-  return chain === null ? "a certificate in the listing cannot be read" : { root, chain };
+  return chain === null
+    ? "a certificate in the listing cannot be read"
+    : { root, chain, published: Roots.map(({ RootCert }) => RootCert) };
 }
 
 export function chainLimits(facts: Facts): Result {
   const id = "chain.limits";
   const active = activeOf(facts);
   if (typeof active === "string") return unchecked(id, active);
-  const { root, chain } = active;
+  const { root, chain, published } = active;
   const [anchor] = chainOf({ ...root, IntermediateCerts: [root.RootCert] }) ?? [];
   if (anchor === undefined) return unchecked(id, "the active root cannot be read");
+  const roots = chainOf({ ...root, IntermediateCerts: published }) ?? [anchor];
   // In place of a leaf, which is not larger than the largest of these.
-  const leaf = chain.toSorted((a, b) => b.der.length - a.der.length)[0] ?? anchor;
+  const leaf = { ...(chain.toSorted((a, b) => b.der.length - a.der.length)[0] ?? anchor) };
   const sent = [leaf, ...chain];
-  const faults = VERIFIERS.flatMap((one) => verifierFaults(one, [...sent, anchor], sent));
+  const faults = refusals(VERIFIERS, { path: [...sent, anchor], sent, roots }).flatMap(
+    ({ reasons }) => reasons,
+  );
   return found(
     id,
     `${sent.length} sent with a leaf, within the limits of ${VERIFIERS.map(({ name }) => name).join(", ")}`,

@@ -36,7 +36,7 @@ import {
   sequence,
   TAG,
 } from "../../../src/core/x509/der.ts";
-import { caHash, caScheme, keyIdOf, SCHEMES } from "../../../src/core/x509/keys.ts";
+import { type CaKeySpec, caHash, caScheme, keyIdOf, SCHEMES } from "../../../src/core/x509/keys.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { NOW, YEAR_MS } from "./cas.ts";
 import { publicKey, URI } from "./requests.ts";
@@ -128,14 +128,15 @@ export const CA_EXTENSIONS: Partial<Extensions> = {
 };
 
 /**
- * Makes a CA with a new EC key. `by` is null for one that signs itself; `key` gives it the key of
+ * Makes a CA with a new key, EC on P-256 without `keySpec`. `by` is null for one that signs itself; `key` gives it the key of
  * another CA.
  */
 export async function makeOddCa(
   by: Authority | null,
-  odd: OddCertificate & { readonly key?: Authority } = {},
+  odd: OddCertificate & { readonly key?: Authority; readonly keySpec?: CaKeySpec } = {},
 ): Promise<Authority> {
-  const fresh = odd.key === undefined ? await generateCaKey({ type: "ec", bits: 256 }) : null;
+  const keySpec = odd.keySpec ?? { type: "ec", bits: 256 };
+  const fresh = odd.key === undefined ? await generateCaKey(keySpec) : null;
   const spki = fresh?.info.spki ?? odd.key?.certificate.key.spki ?? new Uint8Array();
   const privateKey = fresh?.privateKey ?? odd.key?.privateKey;
   if (privateKey === undefined) throw new RangeError("No key");
@@ -143,7 +144,7 @@ export async function makeOddCa(
     privateKey,
     certificate: {
       ...(await template()),
-      key: { type: "ec", bits: 256, spki },
+      key: fresh?.info ?? { type: "ec", bits: 256, spki },
       subjectKeyId: keyIdOf(spki),
     },
   };
