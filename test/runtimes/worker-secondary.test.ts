@@ -4,8 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -13,10 +12,22 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { getRequestListener } from "@hono/node-server";
 import { makeKek } from "../../src/seal/kek.ts";
-import { openssl, opensslCsr } from "../fakes/ca.ts";
 import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { startReplica, type TestReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import {
+  activeOf,
+  type Call,
+  caller,
+  keyOf,
+  makeServerCertificate,
+  ok,
+  readyOf,
+  replicationToken,
+  requireMutual,
+  rootsOf,
+  TOKEN,
+} from "./worker-mesh.ts";
 import {
   type Bindings,
   type Bundle,
@@ -26,54 +37,9 @@ import {
 } from "./workerd.ts";
 
 const OPTIONS = { timeout: 120_000 };
-const TOKEN = "0123456789abcdef0123456789abcdef";
 const HOUR = 3_600_000;
 /** Of the primary; the certificate of a CA is valid from an hour before. */
 const [INTERMEDIATE_HOURS, BACKDATED_HOURS] = [4, 1];
-
-interface Roots {
-  readonly ActiveRootID: string;
-  readonly TrustDomain: string;
-  readonly Roots: readonly {
-    readonly ID: string;
-    readonly RootCert: string;
-    readonly SigningKeyID: string;
-  }[];
-}
-/** A server over HTTP: a Worker, a process, or a replica of this process. */
-type Call = (
-  method: string,
-  path: string,
-  body?: object | string,
-) => Promise<{ readonly status: number; readonly text: string }>;
-
-const caller =
-  (url: string): Call =>
-  async (method, path, body) => {
-    const answer = await fetch(`${url}${path}`, {
-      method,
-      headers: { "X-Consul-Token": TOKEN },
-      ...(body === undefined
-        ? {}
-        : { body: typeof body === "string" ? body : JSON.stringify(body) }),
-      tls: { rejectUnauthorized: false },
-    } as RequestInit);
-    return { status: answer.status, text: await answer.text() };
-  };
-const ok = async (call: Call, method: string, path: string, body?: object | string) => {
-  const { status, text } = await call(method, path, body);
-  assert.equal(status, 200, `${method} ${path}: ${text}`);
-  return text;
-};
-const rootsOf = async (call: Call) =>
-  JSON.parse(await ok(call, "GET", "/v1/connect/ca/roots")) as Roots;
-const activeOf = async (call: Call) => (await rootsOf(call)).ActiveRootID;
-/** The key that signs the leaves. */
-const keyOf = async (call: Call) => {
-  const { ActiveRootID, Roots } = await rootsOf(call);
-  return Roots.find(({ ID }) => ID === ActiveRootID)?.SigningKeyID;
-};
-const readyOf = async (call: Call) => (await call("GET", "/readyz")).text;
 
 describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
   let folder: string;
@@ -83,23 +49,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
 
   before(() => {
     folder = mkdtempSync(join(tmpdir(), "meshca-worker-dc-"));
-    const file = (name: string) => join(folder, name);
-    const names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
-    const common = [
-      "-x509",
-      "-newkey",
-      "rsa:2048",
-      "-nodes",
-      "-days",
-      "2",
-      "-subj",
-      "/CN=localhost",
-    ];
-    openssl(["req", ...common, ...names, "-keyout", file("key.pem"), "-out", file("cert.pem")]);
-    tls = {
-      cert: readFileSync(file("cert.pem"), "utf8"),
-      key: readFileSync(file("key.pem"), "utf8"),
-    };
+    tls = makeServerCertificate(folder);
     bundle = buildWorker();
   }, OPTIONS);
   before(async () => {
@@ -110,36 +60,6 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
     bundle?.remove();
     rmSync(folder, { recursive: true, force: true });
   });
-
-  /** Requires that a leaf of each verifies under each root of each, alone, by openssl. */
-  async function requireMutual(...servers: readonly (readonly [Call, string])[]): Promise<void> {
-    for (const [call, datacenter] of servers) {
-      const { TrustDomain } = await rootsOf(call);
-      const { csr } = opensslCsr(`URI:spiffe://${TrustDomain}/ns/default/dc/${datacenter}/svc/web`);
-      const { CertPEM } = JSON.parse(await ok(call, "PUT", "/v1/connect/ca/sign", csr)) as {
-        CertPEM: string;
-      };
-      writeFileSync(join(folder, "leaf.pem"), CertPEM);
-      for (const [publisher] of servers)
-        for (const { RootCert, ID } of (await rootsOf(publisher)).Roots) {
-          writeFileSync(join(folder, "root.pem"), RootCert);
-          const files = ["-CAfile", "root.pem", "-untrusted", "leaf.pem", "leaf.pem"];
-          const verified = execFileSync("openssl", ["verify", "-x509_strict", ...files], {
-            cwd: folder,
-            encoding: "utf8",
-          });
-          assert.match(verified, /: OK\n$/, `${datacenter} under ${ID}`);
-        }
-    }
-  }
-
-  /** A token of a primary that may have intermediates signed. */
-  async function replicationToken(primary: Call): Promise<string> {
-    const policy = { Name: "dc", Rules: 'intermediate = "write"' };
-    const { ID } = JSON.parse(await ok(primary, "PUT", "/v1/acl/policy", policy)) as { ID: string };
-    const token = await ok(primary, "PUT", "/v1/acl/token", { Policies: [{ ID }] });
-    return (JSON.parse(token) as { SecretID: string }).SecretID;
-  }
 
   describe("a Worker as a secondary", () => {
     let replica: TestReplica;
@@ -229,7 +149,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
         assert.equal(await keyOf(two), first);
         assert.notEqual(first, await keyOf(primary));
         // By the primary's clock its own leaves expire before they are used.
-        await requireMutual([one, "dc2"], [two, "dc2"]);
+        await requireMutual(folder, [one, "dc2"], [two, "dc2"]);
         assert.deepEqual(
           (await redis.admin.keys("*:state")).toSorted((a, b) => a.localeCompare(b)),
           ["{meshca:dc2}:state"],
@@ -239,7 +159,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
           assert.equal(await worker.cron(0), "ok");
           return (await keyOf(two)) !== first;
         });
-        await requireMutual([primary, "dc1"], [one, "dc2"], [two, "dc2"]);
+        await requireMutual(folder, [primary, "dc1"], [one, "dc2"], [two, "dc2"]);
       },
     );
 
@@ -253,7 +173,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
         );
       });
       await until(async () => (await activeOf(one)) === active && (await activeOf(two)) === active);
-      await requireMutual([primary, "dc1"], [one, "dc2"], [two, "dc2"]);
+      await requireMutual(folder, [primary, "dc1"], [one, "dc2"], [two, "dc2"]);
     });
 
     it(
@@ -269,7 +189,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
         await ok(primary, "PUT", "/v1/connect/ca/rotate");
         const next = await activeOf(primary);
         await until(async () => (await activeOf(one)) === next && (await activeOf(two)) === next);
-        await requireMutual([primary, "dc1"], [one, "dc2"], [two, "dc2"]);
+        await requireMutual(folder, [primary, "dc1"], [one, "dc2"], [two, "dc2"]);
       },
     );
 
@@ -281,7 +201,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
       assert.notEqual(configured, before);
       await ok(one, "PUT", "/v1/connect/ca/rotate");
       assert.notEqual(await keyOf(one), configured);
-      await requireMutual([primary, "dc1"], [one, "dc2"]);
+      await requireMutual(folder, [primary, "dc1"], [one, "dc2"]);
     });
 
     it(
@@ -297,7 +217,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
           /^primary: dc1, last contact \S+, index \d+, followed index \d+; not followed since \S+ \(unreachable\): .*No CA server answered/m,
         );
         assert.match(await readyOf(one), /^ok\n/);
-        await requireMutual([one, "dc2"], [two, "dc2"]);
+        await requireMutual(folder, [one, "dc2"], [two, "dc2"]);
         await replica.call("PUT", "/v1/connect/ca/rotate", undefined, TOKEN);
         await listen(port);
         const active = await activeOf(primary);
@@ -306,7 +226,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
           await readyOf(one),
           /^primary: dc1, last contact \S+, index \d+, followed index \d+$/m,
         );
-        await requireMutual([primary, "dc1"], [one, "dc2"]);
+        await requireMutual(folder, [primary, "dc1"], [one, "dc2"]);
       },
     );
 
@@ -331,7 +251,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
             async () => (await activeOf(other)) === active && (await activeOf(one)) === active,
           );
           assert.equal(await keyOf(other), await keyOf(one));
-          await requireMutual([primary, "dc1"], [one, "dc2"], [other, "dc2"]);
+          await requireMutual(folder, [primary, "dc1"], [one, "dc2"], [other, "dc2"]);
           await process.stop();
           process = null;
           await ok(primary, "PUT", "/v1/connect/ca/rotate");
@@ -340,7 +260,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
             await worker.cron(0);
             return (await activeOf(two)) === next;
           });
-          await requireMutual([primary, "dc1"], [one, "dc2"]);
+          await requireMutual(folder, [primary, "dc1"], [one, "dc2"]);
         } finally {
           await process?.stop();
         }
@@ -381,7 +301,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
         });
         const other = caller(secondary.url);
         await until(async () => /^ok\n/.test(await readyOf(other)));
-        await requireMutual([primary, "dc1"], [other, "dc2"]);
+        await requireMutual(folder, [primary, "dc1"], [other, "dc2"]);
         const issued = JSON.parse(
           await ok(primary, "GET", "/v1/connect/ca/intermediates"),
         ) as unknown[];
@@ -390,7 +310,7 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
           await ok(primary, "PUT", "/v1/connect/ca/rotate");
           const active = await activeOf(primary);
           await until(async () => (await activeOf(other)) === active);
-          await requireMutual([primary, "dc1"], [other, "dc2"]);
+          await requireMutual(folder, [primary, "dc1"], [other, "dc2"]);
         }
       } finally {
         await secondary?.stop();

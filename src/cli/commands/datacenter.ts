@@ -74,7 +74,7 @@ async function rootOf(
   read: (file: string) => Promise<string>,
 ): Promise<Readonly<Record<string, string | boolean>>> {
   const [backup, isNew, soak] = [flags.text("backup"), flags.on("new-root"), flags.text("soak")];
-  if (backup !== null && isNew) throw usage("give --backup or --new-root, not both");
+  if (backup !== null && isNew) throw usage("Give --backup or --new-root, not both");
   if (soak !== null && !isNew) throw usage("--soak needs --new-root");
   if (backup !== null) return { Backup: await read(backup) };
   return isNew ? { NewRoot: true, ...(soak === null ? {} : { Soak: soak }) } : {};

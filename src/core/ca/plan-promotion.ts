@@ -28,7 +28,7 @@ import {
   requireValid,
   wrapConfigError,
 } from "./plan-change.ts";
-import { planResolution, requireSameCluster } from "./resolve.ts";
+import { planResolution } from "./resolve.ts";
 import { rebound } from "./rewrap.ts";
 import { type Snapshot, snapshotOf, typeOf, withState } from "./snapshot.ts";
 import { after, prepareRoot } from "./transitions.ts";
@@ -105,7 +105,6 @@ async function planWithBackup(
   change: Promoting,
 ): Promise<PlannedChange> {
   const { sealer, providers } = change;
-  requireSameCluster(backup, state, change.hints);
   requirePrimaryOf(state, backup);
   const handedOver = { ...backup, provider: handOver(backup, providers) };
   const provider = await rebound(handedOver, providers, {
@@ -139,9 +138,20 @@ function handOver(backup: CaState, providers: ProviderTypes): CaState["provider"
 }
 
 /** @throws {ConflictError} if a backup is not of the primary datacenter that a state follows */
-function requirePrimaryOf({ primary }: CaState, backup: CaState): void {
-  const refuse = (why: string) =>
-    new ConflictError("transition_invalid", `Cannot promote: the backup ${why}`);
+function requirePrimaryOf({ primary, clusterId, trustDomain }: CaState, backup: CaState): void {
+  const refuse = (
+    why: string,
+    code: "cluster_differs" | "transition_invalid" = "transition_invalid",
+  ) => new ConflictError(code, `Cannot promote: the backup ${why}`);
+  for (const [what, own, other] of [
+    ["cluster", clusterId, backup.clusterId],
+    ["trust domain", trustDomain, backup.trustDomain],
+  ] as const)
+    if (own !== other)
+      throw refuse(
+        `is of ${what} ${other}, this is ${own}; give a backup of the primary datacenter of this mesh`,
+        "cluster_differs",
+      );
   if (backup.primary !== null)
     throw refuse(
       `is of the secondary datacenter ${backup.datacenter ?? "unknown"}, which has no root; give a backup of the primary datacenter`,

@@ -73,7 +73,11 @@ export async function readBackup(
     return await decode(text);
   } catch (error) {
     if (!(error instanceof StoreError || error instanceof SealError)) throw error;
-    const message = `Cannot read backup: ${error.message}`;
+    const hint =
+      error.code === "kek_unknown"
+        ? "; add the key that encrypted the backup to MESHCA_KEK of every server, after the present one"
+        : "";
+    const message = `Cannot read backup: ${error.message}${hint}`;
     throw new RequestError("request_malformed", message, { cause: error });
   }
 }
