@@ -163,7 +163,7 @@ describe("chains after several rotations within the drain window", () => {
         client ?? "verified",
         /chain length \(11\) exceeds the maximum allowed length \(10\)/,
       );
-      // 8 since JDK 21 and later updates of the older ones, 10 before.
+      // 8 since JDK 22, 10 before, unless an update has JDK-8313236.
       assert.match(
         server ?? "verified",
         /chain length \(11\) exceeds the maximum allowed length \((8|10)\)/,
