@@ -8,6 +8,7 @@ import { beforeEach, describe, it } from "node:test";
 import type { PromotionRoot } from "../../src/core/ca/plan-promotion.ts";
 import { requireOwnLeaf } from "../../src/core/ca/renewal-check.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
+import { DEFAULT_BOOTSTRAP } from "../fakes/ca.ts";
 import { Mesh } from "./mesh-in-one.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
@@ -158,6 +159,40 @@ describe("a promotion among hostile datacenters", () => {
     await promote("dc1", { kind: "own" });
     await promote("dc2", await backupOf("dc1", "dc2"));
     assert.equal(stateOf("dc2").promotions, 3);
+  });
+
+  it("takes over no garbage of the lost primary, which that one deletes if it comes back", async () => {
+    await mesh.of("dc1").ca.rotate(NOW);
+    await mesh.settle();
+    const root = await backupOf("dc1", "dc2");
+    assert.equal(root.kind, "backup");
+    const { backup } = root as Extract<PromotionRoot, { kind: "backup" }>;
+    const [id = "", record] = Object.entries(backup.provider.retired)[0] ?? [];
+    assert.ok(record !== undefined);
+    const retired = { ...backup.provider.retired, "left:1": record };
+    await promote("dc2", {
+      kind: "backup",
+      backup: { ...backup, provider: { ...backup.provider, retired } },
+    });
+    assert.deepEqual(Object.keys(stateOf("dc2").provider.retired), [id]);
+  });
+
+  it("does not wait for its new root once the present intermediate has expired", async () => {
+    const short = new Mesh();
+    const config = { ...DEFAULT_BOOTSTRAP.config, LeafCertTTL: "1h", IntermediateCertTTL: "24h" };
+    const bootstrap = { ...DEFAULT_BOOTSTRAP, config };
+    await short.add("dc1", null, { bootstrap });
+    const { ca, cut } = await short.add("dc2", "dc1", { bootstrap });
+    cut.add("dc1");
+    const root = { kind: "new", soakMs: 7 * 24 * 60 * MINUTE } as const;
+    await ca.promote({ root, ...NOW });
+    const { prepared } = ca.require().state.provider;
+    const end = ca.require().provider?.issuer.notAfter ?? assert.fail("no issuer");
+    await short.settle(end.getTime() - short.clock.now().getTime() - MINUTE);
+    assert.notEqual(ca.require().active.id, prepared?.rootId);
+    await short.settle(2 * MINUTE);
+    assert.equal(ca.require().active.id, prepared?.rootId);
+    await short.requireTrust(["dc2"]);
   });
 
   it("is not one of a datacenter of another trust domain", async () => {

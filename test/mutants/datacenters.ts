@@ -441,7 +441,7 @@ export const DATACENTERS: readonly Mutant[] = [
       "what another datacenter created outside",
       ".filter(([key]) => !isGarbage(key))",
       "",
-      "datacenters/one-vault",
+      "datacenters/hostile-promotions",
     ],
   ),
   ...guardsOf(
@@ -505,7 +505,7 @@ export const DATACENTERS: readonly Mutant[] = [
       "a prepared root once no leaf can be signed otherwise",
       "prepared.activateAt.getTime(), ...ends",
       "prepared.activateAt.getTime()",
-      "datacenters/promote",
+      "datacenters/hostile-promotions",
     ],
     [
       "the pace of an intermediate that arrives late",
