@@ -182,6 +182,14 @@ export interface FollowedPrimary {
   readonly renewAt: Date | null;
 }
 
+/** A datacenter that was promoted, as a server of another datacenter reported it. */
+export interface OtherPrimaryRecord {
+  readonly datacenter: string;
+  readonly promotions: number;
+  /** The datacenter of that server. */
+  readonly by: string;
+}
+
 /** A certificate that this CA issued for the CA of another datacenter, until it has expired. */
 export interface IssuedIntermediate {
   /** In colon hex. */
@@ -211,6 +219,11 @@ export interface CaState extends ClusterIdentity {
    * are the primary one, the one with the higher number is followed. 0 in schemas below 7.
    */
   readonly promotions: number;
+  /**
+   * The datacenter that is the primary one in place of this primary one, as it was seen; null if there
+   * is none, and in schemas below 7.
+   */
+  readonly otherPrimary: OtherPrimaryRecord | null;
   /** What was issued for the CAs of other datacenters, the latest first. */
   readonly intermediates: readonly IssuedIntermediate[];
   /** The schema that it is stored in. */
@@ -257,7 +270,8 @@ export function leastSchema(state: CaState): Schema {
   const configs = [config, ...Object.values(provider.retired)];
   const names = (fields: readonly string[]) =>
     configs.some((each) => namesField(each.config, fields));
-  if (state.promotions > 0 || state.roots.some(({ status }) => status === "prepared")) return 7;
+  if (state.promotions > 0 || state.otherPrimary !== null) return 7;
+  if (state.roots.some(({ status }) => status === "prepared")) return 7;
   if (state.datacenter !== null || state.intermediates.length > 0) return DATACENTER_SCHEMA;
   if (names(FIELDS_SINCE_6)) return 6;
   if (access?.recordSchema !== undefined) return 5;

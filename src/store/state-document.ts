@@ -131,6 +131,9 @@ const Body7 = v.strictObject({
     }),
   ),
   promotions: index,
+  otherPrimary: v.nullable(
+    v.strictObject({ datacenter: v.string(), promotions: index, by: v.string() }),
+  ),
   roots: v.array(
     v.pipe(
       v.strictObject({
@@ -163,13 +166,14 @@ type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots"> & {
   readonly provider: Omit<CaState["provider"], "prepared"> & Partial<CaState["provider"]>;
 } & Partial<Since6 & Since7>;
 
-type Since7 = Pick<CaState, "promotions">;
+type Since7 = Pick<CaState, "promotions" | "otherPrimary">;
 
 const BEFORE_7: Since6 & Since7 = {
   datacenter: null,
   primary: null,
   intermediates: [],
   promotions: 0,
+  otherPrimary: null,
 };
 
 /** How the body of each schema becomes a state. */
@@ -244,7 +248,7 @@ class DocumentCodec implements Codec {
   async encode(state: CaState): Promise<string> {
     const { schema, clusterId, trustDomain, commitId, index } = state;
     const { ancestors, access, config, roots, provider } = state;
-    const { datacenter, primary, intermediates, promotions } = state;
+    const { datacenter, primary, intermediates, promotions, otherPrimary } = state;
     const since6: Since6 = { datacenter, primary, intermediates };
     const { prepared, ...keys } = provider;
     if (schema < leastSchema(state))
@@ -254,7 +258,7 @@ class DocumentCodec implements Codec {
       ...(schema < 3 ? {} : { access }),
       ...(schema < 4 ? {} : { trustDomain }),
       ...(schema < 6 ? {} : { ...since6, primary: storedPrimary(primary, schema) }),
-      ...(schema < 7 ? {} : { promotions }),
+      ...(schema < 7 ? {} : { promotions, otherPrimary }),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
       provider: { ...keys, ...(schema < 7 ? {} : { prepared }) },

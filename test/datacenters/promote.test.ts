@@ -296,6 +296,30 @@ describe("a promotion", () => {
       await mesh.of("dc1").ca.rotate(NOW);
     });
 
+    it("knows it also after a restart while the promoted one cannot be reached, until that one follows", async () => {
+      const text = await backupOf("dc1");
+      await promote("dc2", await withBackup("dc2", text));
+      await mesh.settle();
+      assert.deepEqual(stateOf("dc1").otherPrimary, {
+        ...{ datacenter: "dc2", promotions: 1 },
+        by: "dc2",
+      });
+      assert.match(
+        mesh.of("dc1").ca.status.changeObstacle ?? "",
+        /^datacenter dc2 is the primary one by promotion 1, as a server of dc2 reports\. /,
+      );
+      mesh.of("dc1").cut.add("dc2");
+      await mesh.of("dc1").restart();
+      await assert.rejects(mesh.of("dc1").ca.rotate(NOW), TRANSITION);
+      await mesh.settle();
+      assert.equal(mesh.of("dc1").ca.status.otherPrimary?.datacenter, "dc2");
+      await promote("dc1", { kind: "own" });
+      assert.equal(stateOf("dc1").promotions, 2);
+      await mesh.settle();
+      assert.equal(stateOf("dc1").otherPrimary, null);
+      await mesh.of("dc1").ca.rotate(NOW);
+    });
+
     it("notices it at once, without waiting for the next look", async () => {
       await mesh.settle();
       const text = await backupOf("dc1");

@@ -173,6 +173,7 @@ describe("codec", () => {
     assert.ok(active !== undefined && retired !== undefined);
     const full: CaState = {
       ...{ ...state, schema: 7, datacenter: "dc2", promotions: 2 },
+      otherPrimary: { datacenter: "dc3", promotions: 3, by: "dc1" },
       primary: {
         datacenter: "dc1",
         index: 7,

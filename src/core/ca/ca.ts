@@ -11,7 +11,14 @@ import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { PeerDatacenters, PrimaryDatacenter } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
-import { ACCESS_SCHEMA, type AccessRecord, type CaState, DATACENTER_SCHEMA } from "../state.ts";
+import {
+  ACCESS_SCHEMA,
+  type AccessRecord,
+  type CaState,
+  DATACENTER_SCHEMA,
+  type OtherPrimaryRecord,
+  SCHEMA,
+} from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
@@ -31,11 +38,12 @@ import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
 import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
-import { OtherPrimary } from "./other-primary.ts";
+import { OtherPrimary, otherPrimaryText } from "./other-primary.ts";
 import {
   type ConfigurationRequest,
   newCommitId,
   planConfiguration,
+  preparedText,
   requireNothingPrepared,
 } from "./plan-change.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
@@ -62,7 +70,7 @@ import { Secondary } from "./secondary.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
-import { recordAccess, recordDatacenter, reseal } from "./transitions.ts";
+import { recordAccess, recordDatacenter, recordOtherPrimary, reseal } from "./transitions.ts";
 
 export interface CaOptions {
   readonly ports: CaPorts;
@@ -473,6 +481,7 @@ export class CertificateAuthority {
       // Another replica has settings by which this datacenter follows.
       if (this.#roleObstacle(state) !== null) return { kind: "wait", until };
       await this.#otherPrimary?.look(state);
+      await this.#recordOtherPrimary(state);
     }
     const rotateAt = state === null ? null : autoRotationAt(state, providers);
     const due = nextStep(state, this.#policy, time, { collectAt: garbageAt, rotateAt });
@@ -500,6 +509,25 @@ export class CertificateAuthority {
       if (snapshot.state.datacenter !== null || isOld(change)) return;
       const state = recordDatacenter(snapshot.state, newCommitId(change.random), datacenter);
       await change.commit({ kind: "record-datacenter", snapshot: withState(snapshot, state) });
+    });
+  }
+
+  /** Records that another datacenter is the primary one, or no more, for after a restart. */
+  async #recordOtherPrimary({ otherPrimary: known }: CaState): Promise<void> {
+    const found = this.#otherPrimary?.found ?? null;
+    const isSame = (other: OtherPrimaryRecord | null) =>
+      other?.datacenter === found?.datacenter && other?.promotions === found?.promotions;
+    const isOld = ({ schema }: { readonly schema: number }) => schema < SCHEMA;
+    if (isSame(known) || this.#replica.health.live.some(isOld)) return;
+    await this.#changes.run("RENEWING", NOBODY, async (change) => {
+      const snapshot = change.require();
+      if (isSame(snapshot.state.otherPrimary) || isOld(change)) return;
+      const record =
+        found === null
+          ? null
+          : { datacenter: found.datacenter, promotions: found.promotions, by: found.by };
+      const state = recordOtherPrimary(snapshot.state, newCommitId(change.random), record);
+      await change.commit({ kind: "record-primary", snapshot: withState(snapshot, state) });
     });
   }
 
@@ -772,6 +800,10 @@ export class CertificateAuthority {
     if (stopped !== null)
       return `the store lost writes (${stopped}); ${this.#ports.hints.resolveConflict}`;
     if (current === null) return "the CA has not finished initializing";
+    const other = this.#otherPrimary?.found ?? null;
+    if (other !== null) return otherPrimaryText(other);
+    const { prepared } = current.state.provider;
+    if (prepared !== null) return preparedText(prepared);
     return this.#changes.incompatibleReplica();
   }
 }

@@ -65,6 +65,7 @@ export interface PlannedChange {
     | "join"
     | "follow"
     | "promote"
+    | "record-primary"
     | "activate"
     | "rollback";
   readonly snapshot: Snapshot;
@@ -93,6 +94,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   join: "took over the roots of the primary datacenter, with an intermediate of this one",
   follow: "followed the roots of the primary datacenter",
   promote: "made this datacenter the primary one",
+  "record-primary": "recorded which other datacenter is the primary one",
   activate: "made the prepared root the active one",
   rollback: "made a retired root the active one again",
 };

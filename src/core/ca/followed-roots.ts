@@ -316,5 +316,6 @@ export function follow(state: CaState, commitId: string, change: FollowedChange)
     provider: { active: provider, retired: Object.fromEntries(garbage), prepared: null },
     primary,
     promotions,
+    otherPrimary: null,
   });
 }

@@ -72,11 +72,14 @@ export class OtherPrimary {
   }
 
   /** A datacenter that does not answer now still is what it reported last: it may be cut off. */
-  async #ask({ trustDomain, promotions }: CaState): Promise<readonly PrimacyClaim[]> {
+  async #ask(state: CaState): Promise<readonly PrimacyClaim[]> {
+    const { trustDomain, promotions, otherPrimary: recorded } = state;
     const { peers } = this.#options;
     const reported = await peers.claims();
     const hasReported = new Set(reported.map(({ by }) => by));
-    const earlier = this.#memory.claims.filter(
+    // From before a restart.
+    const kept = recorded === null ? [] : [{ ...recorded, trustDomain, leafTtlMs: null }];
+    const earlier = [...this.#memory.claims, ...kept].filter(
       ({ by }) => peers.names.includes(by) && !hasReported.has(by),
     );
     const claims = [...reported, ...earlier].filter((claim) => claim.trustDomain === trustDomain);

@@ -10,7 +10,7 @@ import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../er
 import type { Random } from "../ports/clock.ts";
 import type { CommonConfig, Prepared, Provider, ProviderType } from "../ports/provider.ts";
 import type { ClusterIdentity } from "../spiffe/trust-domain.ts";
-import type { CaState, ConfigMap } from "../state.ts";
+import type { CaState, ConfigMap, PreparedRoot } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { clashAmong, clashText } from "../x509/service-names.ts";
@@ -386,10 +386,12 @@ export function requireIndex(state: CaState, modifyIndex: bigint | null): void {
 /** @throws {ConflictError} `transition_invalid` while a root is prepared */
 export function requireNothingPrepared({ provider: { prepared } }: CaState): void {
   if (prepared === null) return;
-  throw new ConflictError(
-    "transition_invalid",
-    `Cannot change the CA: root ${prepared.rootId} is prepared and becomes active at ${prepared.activateAt.toISOString()}; wait until then`,
-  );
+  throw new ConflictError("transition_invalid", `Cannot change the CA: ${preparedText(prepared)}`);
+}
+
+/** Why changes wait, and until when. */
+export function preparedText({ rootId, activateAt }: PreparedRoot): string {
+  return `root ${rootId} is prepared and becomes active at ${activateAt.toISOString()}; wait until then`;
 }
 
 /** Runs `parse`; a `ConfigError` of it gets Consul's prefix (agent/consul/leader_connect_ca.go). */

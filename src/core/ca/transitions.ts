@@ -18,6 +18,7 @@ import {
   type IssuedIntermediate,
   type LeafIssuer,
   MAX_ANCESTORS,
+  type OtherPrimaryRecord,
   type PreparedRoot,
   type ProviderState,
   type RootEntry,
@@ -88,6 +89,7 @@ export function firstState(
     datacenter: null,
     primary,
     promotions,
+    otherPrimary: null,
     intermediates: [],
     config: { ...config, createIndex: index, modifyIndex: index },
     roots,
@@ -360,6 +362,15 @@ export function recordAccess(state: CaState, commitId: string, access: AccessRec
 /** Binds the state to a datacenter; nothing that a client can see changes. */
 export function recordDatacenter(state: CaState, commitId: string, datacenter: string): CaState {
   return checked({ ...after(state, commitId), datacenter });
+}
+
+/** Replaces the record of another primary datacenter; nothing that a client can see changes. */
+export function recordOtherPrimary(
+  state: CaState,
+  commitId: string,
+  otherPrimary: OtherPrimaryRecord | null,
+): CaState {
+  return checked({ ...after(state, commitId), otherPrimary });
 }
 
 /** Replaces the record of issued intermediates; nothing that a client can see changes. */
