@@ -13,6 +13,8 @@ import type { Platform } from "./platform.ts";
 const COLLECT_MS = 60_000;
 /** How often expiry dates are compared with the clock, in milliseconds. */
 const EXPIRY_MS = 60_000;
+/** How often leaf counts are written, in milliseconds: what a crash loses. */
+const LEAF_COUNTS_MS = 60_000;
 /** The delay before a failed task is retried, in milliseconds. */
 const RETRY_MS = 1000;
 /** The least pause of a task, in milliseconds, so that no loop runs without one. */
@@ -53,6 +55,9 @@ export class BackgroundTasks {
         await ca.probe();
         return heartbeatMs;
       }),
+      this.#repeat("write leaf counts", async () =>
+        (await ca.saveLeafCounts()) ? this.#leafCountsPause() : RETRY_MS,
+      ),
       this.#repeat("check certificates for expiry", async () => {
         report.warn();
         return EXPIRY_MS;
@@ -89,6 +94,11 @@ export class BackgroundTasks {
     if (due.until === null) return pause;
     const untilDue = due.until.getTime() - this.#platform.clock.now().getTime();
     return Math.max(MIN_PAUSE_MS, Math.min(pause, untilDue));
+  }
+
+  /** Jitter keeps replicas from writing at the same time. */
+  #leafCountsPause(): number {
+    return LEAF_COUNTS_MS * (1 + this.#platform.random.fraction() / 10);
   }
 
   /** Within the time in which a lease must be renewed; jitter keeps replicas out of step. */

@@ -12,6 +12,7 @@ import { DEFAULT_POLICY, type Policy } from "../core/ca/timing-and-limits.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
+import type { LeafCountPorts } from "../core/ports/leaf-counts.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 import type { PrimaryDatacenter } from "../core/ports/primary.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
@@ -51,6 +52,8 @@ export interface Storage {
   readonly ports: Ports;
   readonly codec: Codec;
   readonly sealer: Sealer;
+  /** Null if leaves are not counted, as on Workers, where no process sees all requests. */
+  readonly leafCounts: LeafCountPorts | null;
   /** The last-seen state; null if it does not survive a restart. */
   readonly lastSeen: {
     readonly ca: LastSeenStore | null;
@@ -172,6 +175,7 @@ function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAutho
     },
     self,
     lastSeen: storage.lastSeen.ca,
+    leafCounts: storage.leafCounts,
     datacenter: settings.datacenter,
     hasDatacenters: boundDatacenter(settings) !== null,
     primary,
@@ -241,6 +245,7 @@ function buildApp(
                 signing: ca.signing,
                 renewWindowMs: ca.snapshot === null ? null : ca.renewWindowMs,
                 status: ca.status,
+                leaves: ca.snapshot === null ? null : ca.leaves,
                 now: clock.now(),
                 watchers: app.watchers.count,
                 audit,

@@ -20,6 +20,7 @@ import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend } from "../store/backend.ts";
 import { AclLastSeenFile, LastSeenFile } from "../store/last-seen-file.ts";
+import { SealedLeafCounts } from "../store/leaf-counts.ts";
 import { type Codec, createCodec } from "../store/state-document.ts";
 import { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
@@ -104,6 +105,14 @@ export async function composeOver(
     ports,
     codec,
     sealer,
+    leafCounts: {
+      store: ports.leaves,
+      codec: new SealedLeafCounts({
+        sealer,
+        datacenter: boundDatacenter(settings),
+        readsUnbound: settings.primary === null,
+      }),
+    },
     lastSeen: openLastSeen(settings, platform, codec, sealer),
   };
   const providers = createProviders({ connect: vaultConnector(settings, platform), clock });

@@ -14,6 +14,7 @@ import {
   warningDays,
 } from "../core/ca/expiry.ts";
 import { unexpiredIntermediates } from "../core/ca/intermediates.ts";
+import { overdueTexts } from "../core/ca/leaf-summary.ts";
 import { otherPrimaryText } from "../core/ca/other-primary.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
@@ -28,7 +29,7 @@ type Validity = Pick<Expiring, "notBefore" | "notAfter">;
 interface ReportOptions {
   readonly ca: Pick<
     CertificateAuthority,
-    "snapshot" | "status" | "isSecondary" | "autoRotation" | "rotationObstacle"
+    "snapshot" | "status" | "isSecondary" | "autoRotation" | "rotationObstacle" | "leaves"
   >;
   readonly audit: Audit | null;
   readonly serverCertificate: ReadServerCertificate;
@@ -42,6 +43,8 @@ const ANNOUNCE_MS = 30 * 86_400_000;
 export class Report {
   readonly #options: ReportOptions;
   readonly #watch = new ExpiryWatch();
+  /** Whether leaves that outlive their root were seen, and logged, last. */
+  #loggedOverdue = false;
   /** The root whose automatic rotation was announced last. */
   #announced: string | null = null;
   /** The intermediate and its delay, as they were seen and logged last; null: it is not late. */
@@ -79,6 +82,7 @@ export class Report {
       ...primaryLines(ca.status),
       ...promotionLines(ca.status),
       ...this.#intermediatesLine(),
+      ...this.#overdueLeaves().map((text): [string, string] => ["leaves_alarm", text]),
       ...this.troubles().map(([subject, trouble]): [string, string] => [
         "remedy",
         `${subject}: ${REMEDIES[trouble].text}`,
@@ -114,6 +118,12 @@ export class Report {
         ? [["the provider of the CA does not answer", "provider unavailable"] as const]
         : []),
     ];
+  }
+
+  /** The leaves that outlive their root, a clause for each root. */
+  #overdueLeaves(): readonly string[] {
+    const { ca } = this.#options;
+    return ca.snapshot === null ? [] : overdueTexts(ca.leaves);
   }
 
   /** What is wrong with an intermediate that the primary datacenter does not renew. */
@@ -180,6 +190,18 @@ export class Report {
         );
     }
     this.#announceRotation(clock.now());
+    this.#warnOfOverdueLeaves();
+  }
+
+  /** Logs once that leaves outlive their root, until none does. */
+  #warnOfOverdueLeaves(): void {
+    const roots = this.#overdueLeaves();
+    if (roots.length > 0 && !this.#loggedOverdue)
+      this.#options.log.error(
+        "Leaves outlive their root: they are refused by all who have fetched the roots after it was pruned; GET /v1/connect/ca/leaves has their number",
+        { roots },
+      );
+    this.#loggedOverdue = roots.length > 0;
   }
 
   /**

@@ -169,7 +169,7 @@ export class Edge {
       platform: this.#platform,
       providers,
       policy: this.#policy,
-      storage: { ports, codec, sealer, lastSeen: { ca: null, access: null } },
+      storage: { ports, codec, sealer, leafCounts: null, lastSeen: { ca: null, access: null } },
       // Other replicas need to know what the deployment can read, not how many isolates it has.
       self: { id: `${ADDRESS}/${SCHEMA}/${sealer.keks.join()}`, address: ADDRESS },
       memory: this.#memory,

@@ -20,6 +20,7 @@ import { datacenterStatusRoutes } from "./routes/datacenter-status.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
 import { diagnosisRoutes } from "./routes/diagnosis.ts";
 import { intermediateRoutes } from "./routes/intermediates.ts";
+import { leavesRoutes } from "./routes/leaves.ts";
 import { promoteRoutes } from "./routes/promote.ts";
 import { renewRoutes } from "./routes/renew.ts";
 import { rewrapRoutes } from "./routes/rewrap.ts";
@@ -43,6 +44,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...signRoutes(signing),
     ...renewRoutes({ ...signing, clock: runtime.clock, readRenewalToken }),
     ...intermediateRoutes(signing),
+    ...leavesRoutes({ ca }),
     ...rewrapRoutes({ ca, control, audit }),
     ...stateConflictRoutes({ ca, bodies }),
     ...backupRoutes({

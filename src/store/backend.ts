@@ -4,6 +4,7 @@
  */
 
 import type { BackupLog } from "../core/ports/backups.ts";
+import type { LeafCountStore } from "../core/ports/leaf-counts.ts";
 import type { Leases } from "../core/ports/lease.ts";
 import type { LookStore } from "../core/ports/looks.ts";
 import type { RecordStore } from "../core/ports/record-store.ts";
@@ -19,6 +20,7 @@ export interface Ports {
   readonly replicas: Replicas;
   readonly access: RecordStore;
   readonly looks: LookStore;
+  readonly leaves: LeafCountStore;
   readonly backups: BackupLog;
   readonly facts: ReadStoreFacts;
 }

@@ -16,6 +16,8 @@ const Announced = v.pipe(
     schema: v.number(),
     index: v.number(),
     clockOffsetMs: v.number(),
+    // Absent in the heartbeats of earlier versions, and of Workers.
+    leaves: v.optional(v.string()),
   }),
 );
 

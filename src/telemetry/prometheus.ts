@@ -5,10 +5,12 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Status } from "../core/ca/api.ts";
 import type { ServerCertificate } from "../core/ca/expiry.ts";
+import type { LeafSummary } from "../core/ca/leaf-summary.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 import { DatacenterSeries } from "./datacenter-series.ts";
+import { addLeafSeries } from "./leaf-series.ts";
 import { addCounter, addGauge, addProcess, cached, type ProcessUsage } from "./series.ts";
 
 /** What the gauges are computed from when the metrics are read. */
@@ -20,6 +22,8 @@ interface Observed {
   /** Null before there is a CA. */
   readonly renewWindowMs: number | null;
   readonly status: Status;
+  /** Null before there is a CA. */
+  readonly leaves: LeafSummary | null;
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
   /** Why no leaf can be signed, as `/readyz` has it, or null. */
   readonly obstacle: string | null;
@@ -178,6 +182,7 @@ export class PrometheusMetrics implements Metrics {
           gauge.set({ id, status }, secondsUntil(certificate.notAfter, now));
       },
     );
+    addLeafSeries(this.#registry, () => this.#observed?.leaves ?? null);
     new Gauge({
       name: "meshca_build_info",
       help: "1, with the version and the runtime",

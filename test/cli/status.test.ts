@@ -96,7 +96,7 @@ describe("problemsOf()", () => {
     ...{ server: "http://a", ready: true, reason: null, trustDomain: "a.consul" },
     roots: [{ id: "aa", state: "active", notBefore: at(-1000), notAfter: at(1000), key: "ec 256" }],
     ...{ leader: "10.0.0.1:8500", replicas: ["10.0.0.1:8500"], provider: null },
-    datacenter: null,
+    ...{ datacenter: null, leaves: null },
     details: { store: ["ok"], changes: ["possible"], audit: ["ok"] },
   };
   const every = () => true;
@@ -180,6 +180,12 @@ describe("problemsOf()", () => {
       "meshca doctor",
     ],
     ["Vault", { details: { provider: ["Vault: z"] } }, "Provider: Vault: z", "meshca doctor"],
+    [
+      "leaves that outlive their root",
+      { details: { leaves_alarm: ["at least 2 leaves of root aa"] } },
+      "At least 2 leaves of root aa",
+      null,
+    ],
     ["a lost audit log", { details: { audit: ["lost 3"] } }, "Audit log: lost 3", "meshca doctor"],
   ] as const)
     it(`shows ${what}, and the command`, () => {

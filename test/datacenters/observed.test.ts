@@ -33,6 +33,7 @@ async function seriesOf(
   const { snapshot, status } = manager;
   const { text } = await metrics.render({
     ...{ snapshot, status, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: null },
+    leaves: null,
     ...{ audit: null, obstacle: null, changeObstacle: null, certificate: null },
   });
   const lines = [...text.matchAll(/^(meshca_(?:primary|intermediate)\S+) (\S+)$/gm)];

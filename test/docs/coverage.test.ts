@@ -39,6 +39,7 @@ import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/
 import { readSettings } from "../../src/config/settings.ts";
 import { SETTING_NAMES } from "../../src/config/settings-schema.ts";
 import { readStoreUrl } from "../../src/config/store-url.ts";
+import type { LeafSummary } from "../../src/core/ca/leaf-summary.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import { SCHEMAS } from "../../src/core/state.ts";
@@ -70,6 +71,22 @@ const DOCUMENTS = readdirSync(join(ROOT, "docs"))
 
 const inOrder = (names: Iterable<string>): string[] =>
   [...names].toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+
+/** Counts with leaves of a root that is not published any more. */
+const leavesOf = (until: Date): LeafSummary => ({
+  ...{ isCounting: true, completeSince: null, isLowerBound: false },
+  roots: [
+    {
+      id: "a",
+      status: "unpublished",
+      leaves: 2,
+      until,
+      removableAt: null,
+      overdue: 1,
+      issuers: [],
+    },
+  ],
+});
 
 /** The names in the first column of the table under a heading; a cell may hold several. */
 const namesIn = (text: string, heading: string): string[] =>
@@ -379,6 +396,7 @@ describe("docs/operations.md", () => {
     };
     const status = { ...manager.status, otherPrimary: other };
     const { text } = await metrics.render({
+      leaves: leavesOf(clock.now()),
       ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, renewWindowMs: 30_000, status },
       ...{ audit: FAILING_AUDIT, obstacle: null, changeObstacle: null, certificate: CERTIFICATE },
     });
@@ -404,9 +422,11 @@ describe("docs/operations.md", () => {
       otherPrimary: { by: "dc2", trustDomain: "d", datacenter: "dc2", promotions: 1 },
       preparedRoot: { rootId: "a", activateAt: clock.now() },
     };
+    const leaves = leavesOf(clock.now());
     const troubled = new Proxy(manager, {
       get(target, name) {
         if (name === "status") return status;
+        if (name === "leaves") return leaves;
         const value: unknown = Reflect.get(target, name, target);
         return typeof value === "function" ? value.bind(target) : value;
       },

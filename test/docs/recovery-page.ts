@@ -45,6 +45,8 @@ export const withoutValues = (text: string): string =>
     .replaceAll(/issuer\/[0-9a-f-]{36}/g, "issuer/UUID")
     .replaceAll(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, "UUID")
     .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| \+0000 UTC)/g, "TIME")
+    .replaceAll(/\d{4}-\d\d-\d\d \d\d:\d\d UTC/g, "TIME")
+    .replaceAll(/about \d+ lea(?:f|ves)/g, "about N leaves")
     .replaceAll(/\d{4}-\d\d-\d\d/g, "DAY")
     .replaceAll(/\b\d+[dhms](?: \d+[hms])?\b(?= left| ago)/g, "SPAN")
     .replaceAll(/^(staleness_ms|clock_offset_ms|index|term): -?\d+$/gm, "$1: N")

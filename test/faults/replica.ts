@@ -77,7 +77,7 @@ function mutate(text: string, part: string): string {
 function testBackend(backend: Backend): Backend {
   return {
     open(codec, holder) {
-      const { store, leases, replicas, access, looks, backups, facts } = backend.open(
+      const { store, leases, replicas, access, looks, leaves, backups, facts } = backend.open(
         codec,
         holder,
       );
@@ -89,7 +89,7 @@ function testBackend(backend: Backend): Backend {
         replicas: gated("replicas", replicas),
         access,
         looks: gated("looks", looks),
-        ...{ backups, facts },
+        ...{ leaves, backups, facts },
       };
     },
     close: () => backend.close(),

@@ -176,6 +176,7 @@ describe("Report", () => {
       isSecondary: false,
       autoRotation: null,
       rotationObstacle: null,
+      leaves: manager.leaves,
       status: { ...manager.status, providerUnavailable: true },
     };
     const subject = new Report({

@@ -21,6 +21,7 @@ export function caChecks(facts: Facts): Result[] {
     conflict(facts),
     rootExpiry(facts),
     issuerExpiry(facts),
+    leaves(facts),
     changes(facts),
     replicas(facts),
     storeClock(facts),
@@ -82,6 +83,22 @@ function conflict(facts: Facts): Result {
       what: sentence(text),
       why: "The store lost writes or was changed by others; until an operator decides, no change is possible",
       fix: "meshca conflict show, then meshca conflict resolve",
+    })),
+  );
+}
+
+function leaves(facts: Facts): Result {
+  const id = "root.leaves";
+  const lines = linesOf(facts, "leaves_alarm");
+  if (typeof lines === "string") return unchecked(id, lines);
+  return found(
+    id,
+    "none outlives its root, as far as they are counted",
+    lines.map((text) => ({
+      severity: "critical",
+      what: sentence(text),
+      why: "Whoever has fetched the roots after the root was pruned refuses these leaves",
+      fix: "Restart the agents or clients that hold such leaves, so that they get others; GET /v1/connect/ca/leaves has the number",
     })),
   );
 }

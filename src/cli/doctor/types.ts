@@ -62,6 +62,7 @@ export const CHECKS = {
   "ca.conflict": "no state conflict",
   "root.expiry": "life of the active root",
   "issuer.expiry": "life of the issuer",
+  "root.leaves": "no leaf outlives its root",
   "intermediate.renewal": "a secondary datacenter's intermediate is renewed at half of its life",
   "primary.reachable": "the primary datacenter answers",
   "primary.token": "the primary datacenter accepts the replication token",

@@ -8,6 +8,7 @@
 import { ConflictError, faultCodeOf, NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
+import type { LeafCountPorts } from "../ports/leaf-counts.ts";
 import type { PeerDatacenters, PrimaryDatacenter } from "../ports/primary.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { defaultTrustDomain } from "../spiffe/trust-domain.ts";
@@ -36,6 +37,8 @@ import { Follower } from "./follower.ts";
 import { garbageDueAt } from "./garbage.ts";
 import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
 import { Leadership } from "./leadership.ts";
+import { LeafCounter } from "./leaf-counter.ts";
+import { type LeafSummary, NOT_COUNTING } from "./leaf-summary.ts";
 import { elapsedMs, Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
 import { OtherPrimary, otherPrimaryText } from "./other-primary.ts";
@@ -78,6 +81,8 @@ export interface CaOptions {
   readonly self: Pick<LiveReplica, "id" | "address">;
   /** Null if nothing is kept outside of the store. */
   readonly lastSeen: LastSeenStore | null;
+  /** @default null: leaves are not counted */
+  readonly leafCounts?: LeafCountPorts | null;
   readonly datacenter: string;
   /** Whether the deployment has several datacenters, of which this is one. @default false */
   readonly hasDatacenters?: boolean;
@@ -118,6 +123,8 @@ export class CertificateAuthority {
   readonly #changes: ChangeRunner;
   readonly #maintenance: Maintenance;
   readonly #limiter: Limiter;
+  /** Null if leaves are not counted. */
+  readonly #leaves: LeafCounter | null;
   readonly #signer: LeafSigner;
   /** Into which every state is bound; null in a deployment of one datacenter. */
   readonly #boundDatacenter: string | null;
@@ -140,7 +147,11 @@ export class CertificateAuthority {
     this.#bootstrapConfig = options.bootstrap;
     this.#boundDatacenter = options.hasDatacenters === true ? datacenter : null;
     const health = new ReplicaHealth(ports, policy, memory.health);
-    this.#replica = new Replica(ports, { self, lastSeen, policy }, health, memory.seen);
+    const { leafCounts = null } = options;
+    const counting = { id: self.id, policy, clock, log: ports.log };
+    const leaves = leafCounts === null ? null : new LeafCounter({ ...leafCounts, ...counting });
+    this.#leaves = leaves;
+    this.#replica = new Replica(ports, { self, lastSeen, policy, leaves }, health, memory.seen);
     this.#leadership = new Leadership(leases, clock, policy);
     this.#deletionClock = new DeletionClock(ports, policy);
     this.#changes = new ChangeRunner({
@@ -182,6 +193,7 @@ export class CertificateAuthority {
       limiter: this.#limiter,
       metrics,
       audit,
+      leaves,
       snapshot: () => this.#requireFresh(),
     });
   }
@@ -224,9 +236,13 @@ export class CertificateAuthority {
     return this.#replica.refreshIfStale();
   }
 
-  /** Announces this replica and reads the live ones. @throws {StoreError} */
-  heartbeat(): Promise<void> {
-    return this.#replica.heartbeat();
+  /** Announces this replica and reads the live ones, with their leaf counts. @throws {StoreError} */
+  async heartbeat(): Promise<void> {
+    await this.#replica.heartbeat();
+    const { current, health } = this.#replica;
+    if (current === null || this.#leaves === null) return;
+    // Counts that cannot be read hold up nothing; the next write of them reports it.
+    await this.#leaves.heard({ state: current.state, live: health.live }).catch(() => undefined);
   }
 
   /** Waits until the stored state may have changed, and takes it. @throws {StoreError} */
@@ -272,6 +288,29 @@ export class CertificateAuthority {
   /** Signing requests in flight. */
   get signing(): number {
     return this.#limiter.inFlight;
+  }
+
+  /** How many leaves are live under which root. @throws {NotReadyError} `ca_uninitialized` */
+  get leaves(): LeafSummary {
+    const snapshot = this.require();
+    return this.#leaves?.summary(snapshot) ?? NOT_COUNTING;
+  }
+
+  /**
+   * Writes the leaves that this replica signed into the counts that all replicas share.
+   * @returns whether that is done until more are signed. @throws {StoreError}
+   */
+  async saveLeafCounts(): Promise<boolean> {
+    const { current, health } = this.#replica;
+    if (this.#leaves === null) return true;
+    // Hours that are over by a wrong clock would be deleted.
+    if (current === null || health.changeObstacle() !== null || !this.#isAnnounced) return false;
+    return this.#leaves.save({ state: current.state, live: health.live });
+  }
+
+  /** Whether the last heartbeat is known to the store. */
+  get #isAnnounced(): boolean {
+    return this.#replica.health.live.some(({ id }) => id === this.#replica.id);
   }
 
   // Changes that an operator asks for
@@ -773,8 +812,16 @@ export class CertificateAuthority {
     await this.#changes.close();
     await this.#replica.close();
     await this.#leadership.resign();
+    await this.#closeLeaves();
     await this.#replica.leave();
     await this.#maintenance.close(this.snapshot?.provider);
+  }
+
+  /** Writes the last leaf counts, if this replica may have signed any. It never rejects. */
+  async #closeLeaves(): Promise<void> {
+    const { current, health } = this.#replica;
+    if (current === null || health.changeObstacle() !== null || !this.#isAnnounced) return;
+    await this.#leaves?.close({ state: current.state, live: health.live });
   }
 
   /** The snapshot to sign under. @throws {NotReadyError} if it may be too old */

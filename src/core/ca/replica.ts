@@ -12,6 +12,7 @@ import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Stored } from "../ports/store.ts";
 import { type CaState, leastSchema, SCHEMA, SCHEMAS, type Schema } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
+import type { LeafCounter } from "./leaf-counter.ts";
 import { withKeptIssuers } from "./leaf-issuers.ts";
 import { isAway, type ReplicaHealth } from "./replica-health.ts";
 import type { SeenMemory } from "./replica-memory.ts";
@@ -37,6 +38,8 @@ export interface ReplicaOptions {
   /** Null if nothing is kept outside of the store. */
   readonly lastSeen: LastSeenStore | null;
   readonly policy: Policy;
+  /** What its heartbeat says of the leaves that it signed. @default null: it does not count them */
+  readonly leaves?: Pick<LeafCounter, "announcement"> | null;
 }
 
 export class Replica {
@@ -58,6 +61,11 @@ export class Replica {
     this.health = health;
     this.#memory = memory;
     this.#lastNotified = memory.current;
+  }
+
+  /** Its id among the live replicas. */
+  get id(): string {
+    return this.#options.self.id;
   }
 
   /** The last snapshot, or null before there is a state. */
@@ -121,9 +129,12 @@ export class Replica {
   }
 
   /** Announces this replica and reads the live ones. @throws {StoreError} */
-  heartbeat(): Promise<void> {
+  async heartbeat(): Promise<void> {
+    const { self, leaves = null } = this.#options;
+    const clusterId = this.current?.state.clusterId ?? null;
     return this.health.heartbeat({
-      ...this.#options.self,
+      ...self,
+      ...(leaves === null ? {} : { leaves: await leaves.announcement(clusterId) }),
       keks: this.#ports.sealer.keks,
       schema: SCHEMA,
       index: this.current?.state.index ?? 0,

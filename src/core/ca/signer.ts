@@ -25,6 +25,7 @@ import {
 } from "../x509/leaf.ts";
 import type { Hints } from "./ca-ports.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
+import type { LeafCounter } from "./leaf-counter.ts";
 import { type IdentitySource, mayLackUri, requestedId, requireLeafId } from "./leaf-identity.ts";
 import { leafLife, leafTtlOf, type RenewedLeaf, renewAfter, requireTtl } from "./leaf-life.ts";
 import { leafNames, requireNamesPermitted } from "./leaf-names.ts";
@@ -76,6 +77,8 @@ interface LeafSignerOptions {
   readonly limiter: Limiter;
   readonly metrics: Metrics;
   readonly audit: Audit | null;
+  /** Null if leaves are not counted. */
+  readonly leaves: Pick<LeafCounter, "count"> | null;
   /** The snapshot to sign under. @throws {NotReadyError} */
   readonly snapshot: () => Snapshot;
 }
@@ -260,6 +263,7 @@ export class LeafSigner {
       progress.allowed = true;
       audit?.record(allowed(caller, fields, signed.serial));
     }
+    this.#options.leaves?.count(root.id, provider.issuer.id, signed.notAfter);
     return {
       id: leaf.id,
       uri: leaf.uri,

@@ -22,6 +22,11 @@ export interface Replica {
   readonly index: number;
   /** How far the store's clock is ahead of its own, in milliseconds. */
   readonly clockOffsetMs: number;
+  /**
+   * The leaves that it signed and has not written into the shared counts, in the form of the leaf
+   * counts port, or empty. Absent: it does not count leaves.
+   */
+  readonly leaves?: string | undefined;
 }
 
 export interface Replicas {

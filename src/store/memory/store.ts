@@ -11,6 +11,7 @@ import type { CaState } from "../../core/state.ts";
 import type { Backend, Ports } from "../backend.ts";
 import { MemoryBackups } from "../backups.ts";
 import { requireExpected } from "../commit-check.ts";
+import { MemoryLeafCounts } from "../leaf-counts.ts";
 import { type Grants, TableLeases, termOf } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import type { Codec } from "../state-document.ts";
@@ -47,6 +48,7 @@ export class MemoryBackend implements Backend {
   readonly #replicas: Replicas;
   readonly #access: MemoryRecordStore;
   readonly #looks = new MemoryLooks();
+  readonly #leaves = new MemoryLeafCounts();
   readonly #backups = new MemoryBackups();
 
   constructor(clock: Clock) {
@@ -62,6 +64,7 @@ export class MemoryBackend implements Backend {
       replicas: this.#replicas,
       access: this.#access,
       looks: this.#looks,
+      leaves: this.#leaves,
       backups: this.#backups,
       facts: async () => ({
         kind: "memory",

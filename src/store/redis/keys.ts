@@ -16,6 +16,7 @@ export function redisKeys(prefix: string) {
     replicas: key("replicas"),
     probe: key("probe"),
     looks: key("looks"),
+    leaves: key("leaves"),
     /** Channel: the commit id of each commit. */
     changed: key("changed"),
     access: key("access"),

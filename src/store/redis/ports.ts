@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import type { BackupLog } from "../../core/ports/backups.ts";
+import type { LeafCountStore } from "../../core/ports/leaf-counts.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
 import type { Ports } from "../backend.ts";
@@ -34,6 +35,7 @@ export function redisPorts(parts: RedisParts, codec: Codec, holder: string): Por
     replicas: redisReplicas(calls),
     access: new RedisRecordStore(calls, accessChanges),
     looks: redisLooks(calls),
+    leaves: redisLeafCounts(calls),
     backups: redisBackups(calls),
     facts: () => calls.facts(),
   };
@@ -61,6 +63,16 @@ function redisLooks(calls: RedisCalls): LookStore {
     save: async (looks, version) => {
       const args = [version, writeLooks(looks)];
       return (await calls.run("saveLooks", v.number(), (keys) => [[keys.looks], args])) === 1;
+    },
+  };
+}
+
+function redisLeafCounts(calls: RedisCalls): LeafCountStore {
+  return {
+    load: () => calls.run("leaves", v.string(), ({ leaves }) => [[leaves]]),
+    save: async (text, expected) => {
+      const args = [expected, text];
+      return (await calls.run("saveLeaves", v.number(), ({ leaves }) => [[leaves], args])) === 1;
     },
   };
 }

@@ -150,6 +150,17 @@ if (redis.call('HGET', KEYS[1], 'looks') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'looks', ARGV[2])
 return 1`,
 
+  /** KEYS leaves. Answers the stored leaf counts, or ''. */
+  leaves: `return redis.call('HGET', KEYS[1], 'counts') or ''`,
+
+  /**
+   * KEYS leaves. ARGV the expected counts or '', the next ones. Answers 1 if they were written.
+   */
+  saveLeaves: `
+if (redis.call('HGET', KEYS[1], 'counts') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'counts', ARGV[2])
+return 1`,
+
   /** KEYS looks. Answers the last backup, or ''. */
   backup: `return redis.call('HGET', KEYS[1], 'backup') or ''`,
 

@@ -8,6 +8,7 @@ import type { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
 import type { BackupLog } from "../../core/ports/backups.ts";
 import type { Clock } from "../../core/ports/clock.ts";
+import type { LeafCountStore } from "../../core/ports/leaf-counts.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
 import type { Backend } from "../backend.ts";
@@ -20,7 +21,7 @@ import { openDatabase } from "./database.ts";
 import { sqliteGrants } from "./grants.ts";
 import { SqliteRecordStore } from "./record-store.ts";
 import { type SqliteParts, SqliteStore } from "./store.ts";
-import { createTransaction } from "./transaction.ts";
+import { createTransaction, optionalRow } from "./transaction.ts";
 
 export { claimSqlite } from "./database.ts";
 
@@ -28,6 +29,7 @@ export { claimSqlite } from "./database.ts";
 const POLL_MS = 50;
 
 const ReplicaRow = v.object({ replica: v.string() });
+const CountsRow = v.object({ counts: v.string() });
 
 interface SqliteOptions {
   /** Whether workers of one server have the file open together; the server claimed it for them. */
@@ -46,6 +48,7 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
   const parts: SqliteParts = { db, transaction, clock, pollMs: shared ? POLL_MS : null };
   const [grants, waiter] = [sqliteGrants(db), new Waiter()];
   const [replicas, access] = [sqliteReplicas(parts), new SqliteRecordStore(parts)];
+  const leaves = sqliteLeafCounts(parts);
   return {
     open: (codec, holder) => ({
       store: new SqliteStore(parts, grants, codec, waiter),
@@ -53,6 +56,7 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
       replicas,
       access,
       looks,
+      leaves,
       backups,
       facts: async () => ({
         kind: "sqlite",
@@ -81,6 +85,21 @@ function sqliteReplicas({ db, transaction, clock }: SqliteParts): Replicas {
     async leave(id) {
       transaction(() => sql.leave.run(id));
     },
+  };
+}
+
+function sqliteLeafCounts({ db, transaction }: SqliteParts): LeafCountStore {
+  const read = db.prepare("SELECT counts FROM leaf_count WHERE id = 1");
+  const write = db.prepare("INSERT OR REPLACE INTO leaf_count (id, counts) VALUES (1, ?)");
+  const load = () => optionalRow(CountsRow, read.get())?.counts ?? "";
+  return {
+    load: async () => transaction(load),
+    save: async (text, expected) =>
+      transaction(() => {
+        if (load() !== expected) return false;
+        write.run(text);
+        return true;
+      }),
   };
 }
 

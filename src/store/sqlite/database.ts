@@ -24,6 +24,13 @@ const CREATE = [
   ACCESS_SET_TABLE,
 ];
 
+/**
+ * Tables that an earlier version may find in a file and ignores: they are in no version, so that it
+ * opens the file nevertheless.
+ */
+const OPTIONAL =
+  "CREATE TABLE IF NOT EXISTS leaf_count (id INTEGER PRIMARY KEY CHECK (id = 1), counts TEXT NOT NULL) STRICT;";
+
 /** How long a worker waits for the transaction of another one, in milliseconds. */
 const BUSY_MS = 5000;
 
@@ -80,7 +87,7 @@ export function openDatabase(path: string, shared: boolean): DatabaseSync {
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;");
     if (shared) return;
     db.exec("BEGIN IMMEDIATE");
-    for (const create of CREATE.slice(version)) db.exec(create);
+    for (const create of [...CREATE.slice(version), OPTIONAL]) db.exec(create);
     // The holder of a lease held this file's lock too, and has ended. Terms stay, so that they only
     // grow.
     db.exec(

@@ -59,7 +59,7 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
     mac: (...args) => step("sealer.mac", () => inner.mac(...args)),
     verifyMac: (...args) => step("sealer.verifyMac", () => inner.verifyMac(...args)),
   };
-  const { store, leases, replicas, looks, backups, facts } = backend.open(
+  const { store, leases, replicas, looks, leaves, backups, facts } = backend.open(
     createCodec(sealer),
     holder,
   );
@@ -86,7 +86,7 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
         watch: (...args) => store.watch(...args),
         now: () => step("store.now", () => store.now()),
       },
-      ...{ backups, facts },
+      ...{ leaves, backups, facts },
       looks: {
         load: () => step("looks.load", () => looks.load()),
         save: (...args) => step("looks.save", () => looks.save(...args)),

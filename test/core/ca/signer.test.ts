@@ -239,6 +239,7 @@ describe("sign() with a key of the CA", () => {
       limiter: new Limiter(clock, DEFAULT_POLICY),
       metrics: noMetrics,
       audit: null,
+      leaves: null,
       snapshot: () => snapshot,
     }).sign(csr);
   }

@@ -4,6 +4,7 @@
  */
 import { MemoryBackend } from "../../../src/store/memory/store.ts";
 import { describeBackups } from "../../contracts/backups.ts";
+import { describeLeafCounts } from "../../contracts/leaf-counts.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -31,4 +32,5 @@ describeLeases("memory", memory);
 describeReplicas("memory", memory);
 describeAccessStore("memory", memory);
 describeLooks("memory", memory);
+describeLeafCounts("memory", memory);
 describeBackups("memory", memory);

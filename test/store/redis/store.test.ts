@@ -11,6 +11,7 @@ import { createClient } from "../../../src/store/redis/connection.ts";
 import { redisKeys } from "../../../src/store/redis/keys.ts";
 import { RequestRedis } from "../../../src/store/redis/request.ts";
 import { describeBackups } from "../../contracts/backups.ts";
+import { describeLeafCounts } from "../../contracts/leaf-counts.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -103,6 +104,7 @@ function describeOn(
     describeReplicas(name, backends);
     describeAccessStore(name, backends);
     describeLooks(name, backends);
+    describeLeafCounts(name, backends);
     describeBackups(name, backends);
   });
 }

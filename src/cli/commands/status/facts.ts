@@ -7,6 +7,7 @@ import * as v from "valibot";
 import type { Connection } from "../../connection/connection.ts";
 import { HttpFailure } from "../../connection/failures.ts";
 import { type DatacenterStatus, fetchDatacenterStatus } from "../../datacenter-status.ts";
+import { fetchLeafCounts, type LeafCounts } from "../../leaf-counts.ts";
 import { Failure } from "../../output.ts";
 import { fetchConfig } from "../connect/ca-config.ts";
 import { fetchRoots, rootState } from "../connect/roots.ts";
@@ -27,7 +28,7 @@ export async function readStatus(
 
 async function readFacts(connection: Connection, now: Date): Promise<StatusFacts> {
   const ready = await readReadiness(connection);
-  const [listing, leader, replicas, config, datacenter] = await Promise.all([
+  const [listing, leader, replicas, config, datacenter, leaves] = await Promise.all([
     unlessRefused(fetchRoots(connection)),
     unlessRefused(connection.json(v.string(), { method: "GET", path: "/v1/status/leader" })),
     unlessRefused(
@@ -35,6 +36,7 @@ async function readFacts(connection: Connection, now: Date): Promise<StatusFacts
     ),
     unlessRefused(fetchConfig(connection)),
     unlessRefused(fetchDatacenterStatus(connection)),
+    unlessRefused(fetchLeafCounts(connection)),
   ]);
   const { LeafCertTTL } = (config?.Config ?? {}) as { readonly LeafCertTTL?: unknown };
   return {
@@ -60,6 +62,16 @@ async function readFacts(connection: Connection, now: Date): Promise<StatusFacts
             leafCertTtl: typeof LeafCertTTL === "string" ? LeafCertTTL : null,
           },
     datacenter: datacenter === null ? null : datacenterFacts(datacenter),
+    leaves: leaves === null ? null : leafFacts(leaves),
+  };
+}
+
+function leafFacts({ Counting, CompleteSince, LowerBound, Roots }: LeafCounts) {
+  return {
+    counting: Counting,
+    completeSince: CompleteSince,
+    lowerBound: LowerBound,
+    roots: Roots.map(({ ID, Leaves, Until }) => ({ id: ID, leaves: Leaves, until: Until })),
   };
 }
 

@@ -70,6 +70,7 @@ function addDetails(
     if (/; not followed since /.test(text))
       add("warning", `The primary datacenter ${text}`, DOCTOR);
   for (const text of all("other_primary")) add("warning", sentence(text), DOCTOR);
+  for (const text of all("leaves_alarm")) add("warning", sentence(text), null);
   for (const text of all("remedy"))
     add("warning", sentence(text), /\bmeshca (recover|rotate|doctor)\b/.exec(text)?.[1] ?? null);
 }

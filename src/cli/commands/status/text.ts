@@ -20,6 +20,7 @@ export function statusText(status: Status, now: Date, terminal: Terminal): strin
   const parts = [
     facts(status, now, terminal),
     rootsOf(status, now, terminal),
+    leavesOf(status),
     problems(status, terminal),
   ];
   return parts.filter((part) => part !== "").join("\n");
@@ -110,6 +111,25 @@ function rootsOf({ roots }: Status, now: Date, terminal: Terminal): string {
   ]);
   return table(["ROOT", "LIFE", "STATE"], rows, terminal);
 }
+
+/** Which root is needed by how many leaves, a line each. */
+function leavesOf({ leaves, roots }: Status): string {
+  if (leaves === null || roots.length === 0) return "";
+  if (!leaves.counting) return "This server does not count leaves.\n";
+  const about = leaves.lowerBound ? "at least" : "about";
+  const lines = leaves.roots.map(
+    ({ id, leaves: count, until }) =>
+      `Root ${id} is needed by ${about} ${count} ${count === 1 ? "leaf" : "leaves"} until ${minuteOf(until)}.\n`,
+  );
+  if (leaves.lowerBound && leaves.completeSince !== null)
+    lines.push(
+      `Of leaves signed before ${minuteOf(leaves.completeSince)} some may not be counted.\n`,
+    );
+  return lines.join("");
+}
+
+/** `2026-01-02 15:04 UTC` */
+const minuteOf = (instant: string): string => `${instant.slice(0, 16).replace("T", " ")} UTC`;
 
 function problems({ problems }: Status, terminal: Terminal): string {
   return problems

@@ -70,6 +70,21 @@ export interface StatusFacts {
   readonly provider: { readonly name: string; readonly leafCertTtl: string | null } | null;
   /** Null: the caller may not see it, or the server is of an earlier version. */
   readonly datacenter: DatacenterFacts | null;
+  /** Live leaves; null: the caller may not see them, or the server is of an earlier version. */
+  readonly leaves: {
+    /** False: the server does not count, as on Workers. */
+    readonly counting: boolean;
+    /** Every leaf signed since is counted; null: all are. */
+    readonly completeSince: string | null;
+    /** Whether leaves may be live that are not counted. */
+    readonly lowerBound: boolean;
+    readonly roots: readonly {
+      readonly id: string;
+      readonly leaves: number;
+      /** When the last of them has expired. */
+      readonly until: string;
+    }[];
+  } | null;
   /** Lines of /readyz, by their name; null: the caller may not see them. */
   readonly details: Readonly<Record<string, readonly string[]>> | null;
 }
