@@ -195,6 +195,23 @@ describe("a promotion among hostile datacenters", () => {
     await short.requireTrust(["dc2"]);
   });
 
+  it("goes on with a backup from within another promotion, whose root becomes active later", async () => {
+    lose("dc1");
+    await promote("dc2", { kind: "new", soakMs: 10 * MINUTE });
+    mesh.of("dc3").follows = "dc2";
+    await mesh.settle(MINUTE);
+    const root = await backupOf("dc2", "dc3");
+    const prepared = stateOf("dc2").provider.prepared?.rootId;
+    lose("dc2");
+    await promote("dc3", root);
+    assert.deepEqual([stateOf("dc3").promotions, stateOf("dc3").primary], [2, null]);
+    assert.notEqual(activeOf("dc3"), prepared);
+    await mesh.requireTrust(["dc3"]);
+    await mesh.settle(10 * MINUTE);
+    assert.equal(activeOf("dc3"), prepared);
+    await mesh.requireTrust(["dc3"]);
+  });
+
   it("is not one of a datacenter of another trust domain", async () => {
     mesh.of("dc3").answer = (listing) => ({
       ...listing,

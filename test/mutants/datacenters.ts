@@ -413,12 +413,7 @@ export const DATACENTERS: readonly Mutant[] = [
       "highest + 1",
       "datacenters/hostile-promotions",
     ],
-    [
-      "a backup of another mesh",
-      "requireSameCluster(backup, state, change.hints);",
-      "void requireSameCluster;",
-      "datacenters/promote",
-    ],
+    ["a backup of another mesh", "if (own !== other)", "if (false)", "datacenters/promote"],
     [
       "a backup of a secondary",
       "if (backup.primary !== null)",
