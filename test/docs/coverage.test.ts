@@ -369,6 +369,16 @@ describe("docs/operations.md", () => {
     assert.deepEqual(inOrder(namesIn(OPERATIONS, "Audit log")), inOrder(fields));
   });
 
+  it("has each change as an action of the audit log", () => {
+    const [, kinds = ""] =
+      /readonly kind:((?:\s*\| "[\w-]+")+)/.exec(readText("src/core/ca/change.ts")) ?? [];
+    const actions = [...kinds.matchAll(/"([\w-]+)"/g)].map(([, kind = ""]) => kind);
+    assert.ok(actions.length > 10);
+    const [, listed = ""] =
+      /of a change (.*?); for/s.exec(sectionOf(OPERATIONS, "Audit log")) ?? [];
+    assert.deepEqual(inOrder(codeIn(listed)), inOrder(actions));
+  });
+
   it("has each metric with its type and its labels, and no other", async () => {
     // A secondary datacenter, whose series have labels.
     const { two, primary } = await pair();
