@@ -88,11 +88,16 @@ export async function inspectPresence(
   };
 }
 
+/**
+ * Whether the issuer has to be replaced: it was deleted, or it was taken over with the
+ * primary role from another datacenter, which deletes it once it has another one.
+ */
 async function isLost(
   api: PkiApi,
-  { mount, issuerId, keyId }: IntermediateState,
+  { mount, issuerId, keyId, isLent }: IntermediateState,
 ): Promise<boolean> {
   if (issuerId === null) return false;
+  if (isLent === true) return true;
   return !(await issuersOf(api, mount)).some(
     (issuer) => issuer.id === issuerId && issuer.keyId === keyId,
   );

@@ -360,6 +360,35 @@ describe("meshca status and doctor, and datacenters on this machine", () => {
     }
   });
 
+  it("primary.other: another datacenter was promoted in place of this one", OPTIONS, async () => {
+    const dataDir = folder();
+    const first = await start({ MESHCA_DATA_DIR: dataDir });
+    assert.equal((await examine(first)).of("primary.other").outcome, "skipped");
+    const two = await follow(first);
+    assert.equal((await examine(two)).of("primary.other").outcome, "skipped");
+    await first.stop();
+    const again = await start({
+      MESHCA_DATA_DIR: dataDir,
+      MESHCA_DATACENTERS: JSON.stringify({ dc2: { servers: [two.url] } }),
+    });
+    assert.equal((await examine(again)).of("primary.other").detail, "none of dc2 is");
+    await put(two, "/v1/connect/ca/promote", { NewRoot: true });
+    await until(async () => /^other_primary: /m.test(await details(again)));
+    const found = await examine(again);
+    const { severity, what, fix } = found.finding("primary.other");
+    assert.deepEqual(
+      [severity, what],
+      ["critical", "Datacenter dc2 is the primary one by promotion 1, as a server of dc2 reports"],
+    );
+    assert.match(fix, /^Configure this datacenter to follow dc2 and restart its servers; or run /);
+    assert.deepEqual(foundIn(found), ["primary.other"]);
+    const problems = await problemsOf(again);
+    assert.deepEqual(
+      problems.map(({ level, command }) => [level, command]),
+      [["warning", "meshca doctor"]],
+    );
+  });
+
   it("intermediate.renewal: past half of its life while the primary is away", OPTIONS, async () => {
     const primary = await start({});
     const config = { IntermediateCertTTL: "3h", LeafCertTTL: "1h" };

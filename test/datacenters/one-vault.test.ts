@@ -279,6 +279,13 @@ for (const kind of vaultKinds)
         const now = ca.clock.now();
         const taken = vault.handOver(record.state);
         const config = vault.parse(record.config);
+        // The lost one deletes its issuer once it has another: the new primary needs its own soon.
+        const borrowing = await vault.open(config, taken, root, context);
+        assert.deepEqual(await borrowing.external?.inspect(), {
+          issuerLost: true,
+          rootReplaced: false,
+        });
+        await borrowing.close();
         const renewed = await vault.renew(
           config,
           { state: taken, root, now, onRollback: () => undefined },

@@ -229,7 +229,7 @@ export interface ProviderHealth {
 }
 
 export interface Inspection {
-  /** The issuer was deleted, and has to be renewed. */
+  /** The issuer was deleted, or is another datacenter's to delete, and has to be renewed. */
   readonly issuerLost: boolean;
   /** Another root took the active one's place: `prepare` finds it. */
   readonly rootReplaced: boolean;
