@@ -14,7 +14,9 @@ export interface RequestEnvironment {
   /** Lifts the runtime's idle timeout for this request, which will block. */
   readonly holdOpen?: () => void;
   /** The form in which the runtime writes the body of this response best. @default as it is */
-  readonly bodyOf?: (content: Bytes | string) => BodyInit;
+  readonly bodyOf?: (
+    content: Bytes | string,
+  ) => NonNullable<ConstructorParameters<typeof Response>[0]>;
   /** The address of the peer. */
   readonly remoteAddress?: string | undefined;
   /**
