@@ -134,36 +134,15 @@ describe("the failover of a primary datacenter", { skip: noRedis }, () => {
     }),
   );
 
-  it(
-    "dc2 is lost with its backup: dc3 is promoted with a new root, which dc1 takes up before it signs",
-    OPTIONS,
-    () =>
-      runbook.passes("a failover to a new root", async () => {
-        await mesh.lose("dc2");
-        const { ActiveRootID, PreparedRootID, ActivateAt } = await runbook.promote(
-          ...([dc3, "--new-root", "--soak", "20s"] as const),
-        );
-        assert.ok(PreparedRootID !== undefined && ActivateAt !== undefined);
-        assert.equal((await dc3.roots()).ActiveRootID, ActiveRootID);
-        runbook.lead(dc3);
-        await runbook.repoint(dc1, dc3);
-        await until(async () => (await dc1.roots()).Roots.some(({ ID }) => ID === PreparedRootID));
-        for (const each of [dc1, dc3]) {
-          const { Roots } = await each.roots();
-          assert.deepEqual(
-            Roots.filter(({ Prepared }) => Prepared === true).map(({ ID, Active }) => [ID, Active]),
-            [[PreparedRootID, false]],
-            each.name,
-          );
-        }
-        assert.ok(
-          Date.now() < Date.parse(ActivateAt),
-          "the root was prepared for too short a time",
-        );
-        for (const each of [dc3, dc1]) await each.follows(PreparedRootID);
-        await mesh.renewed([dc1, dc3]);
-        for (const each of [dc1, dc3])
-          assert.ok((await each.roots()).Roots.every(({ Prepared }) => Prepared !== true));
-      }),
+  it("dc2 is confirmed as the primary one, and is followed on", OPTIONS, () =>
+    runbook.passes("a confirmation", async () => {
+      const { ActiveRootID } = await dc2.roots();
+      const confirmed = await runbook.promote(dc2);
+      assert.deepEqual(
+        [Object.keys(confirmed), confirmed.ActiveRootID, confirmed.Promotions],
+        [["ActiveRootID", "ModifyIndex", "Promotions"], ActiveRootID, 2],
+      );
+      for (const each of [dc1, dc3]) await runbook.follows(each, dc2);
+    }),
   );
 });

@@ -1,18 +1,21 @@
 /**
- * A planned switch-over of the primary role, and back, while services of three datacenters call each
- * other by mutual TLS all the time. A minute, most of which agents wait until they renew.
+ * A planned switch-over of the primary role, and back, and a failover to a new root, while services of
+ * three datacenters call each other by mutual TLS all the time. Two minutes, most of which agents wait
+ * until they renew.
  * @module
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { noRedis } from "../redis/server.ts";
+import { noRedis, until } from "../redis/server.ts";
 import { type Mesh, startMesh } from "./mesh.ts";
 import type { MeshDatacenter } from "./mesh-datacenter.ts";
 import { DRILL_PLANS, Runbook } from "./runbook.ts";
 
 const OPTIONS = { timeout: 300_000 };
 
-describe("a planned switch-over", { skip: noRedis }, () => {
+describe("services of three datacenters that call each other, and the primary role", {
+  skip: noRedis,
+}, () => {
   let mesh: Mesh;
   let runbook: Runbook;
   before(async () => {
@@ -22,7 +25,7 @@ describe("a planned switch-over", { skip: noRedis }, () => {
   }, OPTIONS);
   after(() => mesh?.stop());
 
-  it("from dc1 to dc2, and back, without a failed handshake", OPTIONS, () =>
+  it("the role is switched from dc1 to dc2, and back", OPTIONS, () =>
     runbook.passes("two switch-overs", async () => {
       const dc3 = mesh.datacenter("dc3");
       const both = [mesh.datacenter("dc1"), mesh.datacenter("dc2")] as const;
@@ -46,5 +49,39 @@ describe("a planned switch-over", { skip: noRedis }, () => {
         await mesh.renewed();
       }
     }),
+  );
+
+  it(
+    "dc1 is lost with its backup: dc3 is promoted with a new root, which dc2 takes up before it signs",
+    OPTIONS,
+    () =>
+      runbook.passes("a failover to a new root", async () => {
+        const [dc2, dc3] = [mesh.datacenter("dc2"), mesh.datacenter("dc3")];
+        await mesh.lose("dc1");
+        const { ActiveRootID, PreparedRootID, ActivateAt } = await runbook.promote(
+          ...([dc3, "--new-root", "--soak", "20s"] as const),
+        );
+        assert.ok(PreparedRootID !== undefined && ActivateAt !== undefined);
+        assert.equal((await dc3.roots()).ActiveRootID, ActiveRootID);
+        runbook.lead(dc3);
+        await runbook.repoint(dc2, dc3);
+        await until(async () => (await dc2.roots()).Roots.some(({ ID }) => ID === PreparedRootID));
+        for (const each of [dc2, dc3]) {
+          const { Roots } = await each.roots();
+          assert.deepEqual(
+            Roots.filter(({ Prepared }) => Prepared === true).map(({ ID, Active }) => [ID, Active]),
+            [[PreparedRootID, false]],
+            each.name,
+          );
+        }
+        assert.ok(
+          Date.now() < Date.parse(ActivateAt),
+          "the root was prepared for too short a time",
+        );
+        for (const each of [dc3, dc2]) await each.follows(PreparedRootID);
+        await mesh.renewed([dc2, dc3]);
+        for (const each of [dc2, dc3])
+          assert.ok((await each.roots()).Roots.every(({ Prepared }) => Prepared !== true));
+      }),
   );
 });
