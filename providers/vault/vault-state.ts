@@ -24,6 +24,8 @@ const SupersededIssuer = v.object({
   keyId: v.string(),
   /** When it may be deleted. */
   after: instant,
+  /** Whether it is a root, which may be the key of another datacenter; absent: no. */
+  isRoot: v.optional(v.boolean()),
 });
 
 const Stored = v.object({

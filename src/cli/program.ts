@@ -9,6 +9,7 @@ import { agent } from "./commands/agent-command.ts";
 import { backup } from "./commands/backup.ts";
 import { completion } from "./commands/completion.ts";
 import { conflict } from "./commands/conflict.ts";
+import { dropRoot } from "./commands/connect/drop-root.ts";
 import { rollback } from "./commands/connect/rollback.ts";
 import { roots } from "./commands/connect/roots.ts";
 import { rotate } from "./commands/connect/rotate.ts";
@@ -40,6 +41,7 @@ export const PROGRAM: Group = {
     roots,
     rotate,
     rollback,
+    dropRoot,
     sign,
     renew,
     connect,

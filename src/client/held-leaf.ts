@@ -11,12 +11,15 @@ import { type CachedLeaf, leafKey, readCachedLeaf } from "./cached-entries.ts";
 import { ClientError } from "./errors.ts";
 import { chainOf, type LeafIdentity, readLeaf, svidOf, verifiesUnder } from "./leaf-check.ts";
 import type { ObtainedLeaf } from "./leaf-request.ts";
-import { rootsOf } from "./roots-listing.ts";
+import { leadsThroughDropped, rootsOf } from "./roots-listing.ts";
 import type { RootsSource } from "./roots-source.ts";
 import { renewalMoment } from "./schedule.ts";
 import type { TrustBundle, X509Svid } from "./svid.ts";
 
 type Roots = Pick<RootsSource, "current" | "refresh" | "renewWindowMs">;
+
+/** In place of a root's ID: a leaf that leads through a dropped root. */
+const DROPPED = "";
 
 export class HeldLeaf implements CachedLeaf {
   readonly svid: X509Svid;
@@ -90,8 +93,13 @@ export class HeldLeaf implements CachedLeaf {
   /** Whether it verifies under a published root. */
   async verifies(bundle: TrustBundle, now: Date): Promise<boolean> {
     const { activeRootId } = bundle;
-    if (this.#rootId === activeRootId) return true;
     const chain = chainOf(this.svid);
+    if (leadsThroughDropped(chain, bundle)) {
+      // It is replaced as after a change of the active root, also if it verifies under that.
+      this.#rootId = DROPPED;
+      return (await findRoot(chain, bundle, now)) !== null;
+    }
+    if (this.#rootId === activeRootId) return true;
     const active = rootsOf(bundle).find(({ id }) => id === activeRootId);
     if (active !== undefined && (await verifiesUnder(chain, active, now))) {
       this.#rootId = activeRootId;

@@ -7,7 +7,9 @@ import * as v from "valibot";
 import { FormatError } from "../core/errors.ts";
 import { readPem } from "../core/pem.ts";
 import type { Primacy, PrimaryListing } from "../core/ports/primary.ts";
+import { MAX_DROPPED } from "../core/state.ts";
 import { type Certificate, readCertificate, readCertificatePem } from "../core/x509/certificate.ts";
+import { instant } from "../schemas.ts";
 import { readRootsListing } from "./roots-listing.ts";
 
 /** More intermediates than a chain within meshca's bounds has (core/ca/timing-and-limits.ts). */
@@ -31,6 +33,18 @@ const Listing = v.object({
       Lost: v.optional(v.boolean(), false),
       Prepared: v.optional(v.boolean(), false),
     }),
+  ),
+  Dropped: v.optional(
+    v.pipe(
+      v.array(
+        v.pipe(
+          v.object({ ID: v.string(), KeyID: v.string(), NotAfter: instant }),
+          v.transform(({ ID: id, KeyID: keyId, NotAfter: notAfter }) => ({ id, keyId, notAfter })),
+        ),
+      ),
+      v.maxLength(MAX_DROPPED),
+    ),
+    [],
   ),
 });
 
@@ -57,6 +71,7 @@ export function readPrimaryListing(
     throw new FormatError("the listing of roots names several clusters as ExternalTrustDomain");
   return {
     ...{ trustDomain, clusterId, activeRootId, index, primacy },
+    dropped: rows.output.Dropped,
     roots: roots.map((certificate) => {
       const row = byId.get(certificate.id);
       return {

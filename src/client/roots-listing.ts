@@ -3,8 +3,12 @@
  * @module
  */
 import * as v from "valibot";
+import { colonHex } from "../core/bytes.ts";
 import { FormatError } from "../core/errors.ts";
+import { MAX_DROPPED } from "../core/state.ts";
 import { type Certificate, readCertificate, readCertificatePem } from "../core/x509/certificate.ts";
+import { couldHaveIssued } from "../core/x509/chain.ts";
+import { keyIdOf } from "../core/x509/keys.ts";
 import type { TrustBundle } from "./svid.ts";
 
 /** More roots than any mesh has; each is compared with every leaf. */
@@ -25,6 +29,10 @@ const Listing = v.object({
     v.minLength(1),
     v.maxLength(MAX_ROOTS),
   ),
+  Dropped: v.optional(
+    v.pipe(v.array(v.object({ KeyID: v.string() })), v.maxLength(MAX_DROPPED)),
+    [],
+  ),
 });
 
 export interface RootsListing {
@@ -36,6 +44,8 @@ export interface RootsListing {
    */
   readonly roots: readonly Certificate[];
   readonly activeRootId: string;
+  /** SHA-256 of the public keys of dropped roots, in colon hex: leaves are not to lead through them. */
+  readonly droppedKeys: readonly string[];
 }
 
 /**
@@ -58,13 +68,18 @@ export function readRootsListing(json: string): RootsListing {
         : `the listing of roots has no valid ${path ?? "object"}`,
     );
   }
-  const { TrustDomain, ActiveRootID, Roots } = listing.output;
+  const { TrustDomain, ActiveRootID, Roots, Dropped } = listing.output;
   const roots = new Map<string, Certificate>();
   const oldestFirst = Roots.toSorted((a, b) => a.CreateIndex - b.CreateIndex);
   for (const { ID, RootCert } of oldestFirst) roots.set(ID, readRoot(ID, RootCert));
   if (!roots.has(ActiveRootID))
     throw new FormatError("the listing of roots does not have the root that it names as active");
-  return { trustDomain: TrustDomain, roots: [...roots.values()], activeRootId: ActiveRootID };
+  return {
+    trustDomain: TrustDomain,
+    roots: [...roots.values()],
+    activeRootId: ActiveRootID,
+    droppedKeys: Dropped.map(({ KeyID }) => KeyID),
+  };
 }
 
 /** A bundle for a listing. @param index X-Consul-Index of the response. */
@@ -72,7 +87,26 @@ export function bundleOf(listing: RootsListing, json: string, index: number): Tr
   const { trustDomain, roots, activeRootId } = listing;
   const bundle = { trustDomain, roots: roots.map(({ der }) => der), activeRootId, index, json };
   parsed.set(bundle, roots);
+  dropped.set(bundle, new Set(listing.droppedKeys));
   return bundle;
+}
+
+const dropped = new WeakMap<TrustBundle, ReadonlySet<string>>();
+
+/**
+ * Whether the path from a leaf to the active root leads through a dropped one: whoever has the key of
+ * that one could have made the leaf.
+ * @param chain the leaf first.
+ */
+export function leadsThroughDropped(chain: readonly Certificate[], bundle: TrustBundle): boolean {
+  const keys = dropped.get(bundle);
+  if (keys === undefined || keys.size === 0) return false;
+  const active = rootsOf(bundle).find(({ id }) => id === bundle.activeRootId);
+  for (const [i, certificate] of chain.entries()) {
+    if (i > 0 && keys.has(colonHex(keyIdOf(certificate.key.spki)))) return true;
+    if (active !== undefined && couldHaveIssued(active, certificate)) return false;
+  }
+  return false;
 }
 
 const parsed = new WeakMap<TrustBundle, readonly Certificate[]>();

@@ -81,6 +81,7 @@ export class Report {
       ...this.#rotationLine(),
       ...primaryLines(ca.status),
       ...promotionLines(ca.status),
+      ...dropLines(ca.status),
       ...this.#intermediatesLine(),
       ...this.#overdueLeaves().map((text): [string, string] => ["leaves_alarm", text]),
       ...this.troubles().map(([subject, trouble]): [string, string] => [
@@ -296,6 +297,14 @@ function promotionLines({ otherPrimary: other, preparedRoot: root }: Status): [s
   if (root !== null)
     lines.push(["prepared_root", `${root.rootId}, active from ${root.activateAt.toISOString()}`]);
   return lines;
+}
+
+/** Who still trusts a root that was dropped. */
+function dropLines({ trustOfDropped }: Status): [string, string][] {
+  return trustOfDropped.map(({ droppedId, rootId, until }) => [
+    "dropped_root",
+    `${droppedId} is trusted until ${until.toISOString()} by all who trust root ${rootId}, which certified it`,
+  ]);
 }
 
 function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {

@@ -59,6 +59,7 @@ type ConflictCode =
   | "root_abandoned"
   | "transition_invalid"
   | "budget_exceeded"
+  | "root_dropped"
   | "name_taken"
   | "set_moved";
 

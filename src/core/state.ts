@@ -10,7 +10,7 @@ import type { Certificate } from "./x509/certificate.ts";
  * The newest schema that this code reads and writes. A change of the stored form needs a new one,
  * with an upcast in the codec.
  */
-export const SCHEMA = 7;
+export const SCHEMA = 8;
 
 /**
  * Every schema that this code reads, the oldest first. An older one is still written while a
@@ -25,8 +25,9 @@ export const SCHEMA = 7;
  *   fields of `FIELDS_SINCE_6`; written only if a state needs it.
  * - 7: and `promotions`, prepared roots and `prepared` of the provider; written only if a state needs
  *   it.
+ * - 8: and `dropped`; written only if a state needs it.
  */
-export const SCHEMAS = [1, 2, 3, 4, 5, 6, SCHEMA] as const;
+export const SCHEMAS = [1, 2, 3, 4, 5, 6, 7, SCHEMA] as const;
 
 /** The first schema with `leafIssuers` and `access`. */
 export const ACCESS_SCHEMA = 3;
@@ -59,6 +60,12 @@ export const MAX_ANCESTORS = 64;
  * theirs a dozen times within the life of one.
  */
 export const MAX_INTERMEDIATES = 128;
+
+/**
+ * So many dropped roots a state records, the latest first: more than a mesh drops in the life of a
+ * root. Each has about 100 octets in the roots response.
+ */
+export const MAX_DROPPED = 32;
 
 /**
  * A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN.
@@ -206,6 +213,26 @@ export interface IssuedIntermediate {
   readonly address: string | null;
 }
 
+/** A root that an operator dropped since its key may be known to others, until it has expired. */
+export interface DroppedRoot {
+  /** SHA-1 of the DER in colon hex. */
+  readonly id: string;
+  /** SHA-256 of the public key in colon hex. */
+  readonly keyId: string;
+  readonly notAfter: Date;
+  /** When this datacenter dropped it, by the store's clock. */
+  readonly at: Date;
+  /** The roots whose holders still trust the dropped one, by certificates that these roots made. */
+  readonly through: readonly TrustedThrough[];
+}
+
+/** A published root that certified a dropped one, directly or through others. */
+export interface TrustedThrough {
+  readonly rootId: string;
+  /** When the certificates expire. */
+  readonly until: Date;
+}
+
 export interface CaState extends ClusterIdentity {
   /**
    * The datacenter whose state this is, by which no other one takes it; null in a deployment of one
@@ -226,6 +253,8 @@ export interface CaState extends ClusterIdentity {
   readonly otherPrimary: OtherPrimaryRecord | null;
   /** What was issued for the CAs of other datacenters, the latest first. */
   readonly intermediates: readonly IssuedIntermediate[];
+  /** The latest first. Empty in schemas below 8. */
+  readonly dropped: readonly DroppedRoot[];
   /** The schema that it is stored in. */
   readonly schema: Schema;
   /**
@@ -270,6 +299,7 @@ export function leastSchema(state: CaState): Schema {
   const configs = [config, ...Object.values(provider.retired)];
   const names = (fields: readonly string[]) =>
     configs.some((each) => namesField(each.config, fields));
+  if (state.dropped.length > 0) return 8;
   if (state.promotions > 0 || state.otherPrimary !== null) return 7;
   if (state.roots.some(({ status }) => status === "prepared")) return 7;
   if (state.datacenter !== null || state.intermediates.length > 0) return DATACENTER_SCHEMA;
@@ -289,7 +319,7 @@ export function schemaFor(state: CaState, newest: Schema): Schema | null {
   const least = leastSchema(state);
   if (newest < least) return null;
   const { leafTtlMs = null, renewAt = null } = state.primary ?? {};
-  if (newest >= 7 && (leafTtlMs !== null || renewAt !== null)) return 7;
+  if (newest >= 7 && (leafTtlMs !== null || renewAt !== null)) return Math.max(least, 7) as Schema;
   return least > ACCESS_SCHEMA ? least : (Math.min(newest, ACCESS_SCHEMA) as Schema);
 }
 

@@ -19,6 +19,7 @@ import { configurationRoutes } from "./routes/configuration.ts";
 import { datacenterStatusRoutes } from "./routes/datacenter-status.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
 import { diagnosisRoutes } from "./routes/diagnosis.ts";
+import { dropRoutes } from "./routes/drop.ts";
 import { intermediateRoutes } from "./routes/intermediates.ts";
 import { leavesRoutes } from "./routes/leaves.ts";
 import { promoteRoutes } from "./routes/promote.ts";
@@ -52,6 +53,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
       backups: options.backups,
       runtime,
     }),
+    ...dropRoutes({ ca, bodies, maxBody: maxBodyConfiguration }),
     ...promoteRoutes({ ca, codec, bodies, maxBody: maxBodyBackup }),
     ...denylistRoutes({ control, audit, bodies }),
     ...aclRoutes({ acl, audit, bodies }),

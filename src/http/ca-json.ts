@@ -7,6 +7,7 @@
 import { type Json, rfc3339, sortKeys } from "../consul/go-json.ts";
 import type { JsonObject } from "../consul/go-struct.ts";
 import { crossChainOf, issuerChainOf } from "../core/ca/cross-chain.ts";
+import type { TrustOfDropped } from "../core/ca/dropped-roots.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { CaState, RootEntry } from "../core/state.ts";
 import { type Certificate, pemOf } from "../core/x509/certificate.ts";
@@ -29,12 +30,27 @@ export function publishedRoots({ roots }: CaState, now: Date): readonly RootEntr
   );
 }
 
+/** A root through which a dropped one is trusted. */
+export function trustJson({ droppedId, rootId, until }: TrustOfDropped): Json {
+  return { DroppedRootID: droppedId, RootID: rootId, Until: rfc3339(until) };
+}
+
 /** @param roots the published ones */
 export function rootsJson({ state, active }: Snapshot, roots: readonly RootEntry[]): Json {
   return {
     ActiveRootID: active.id,
     TrustDomain: state.trustDomain,
     Roots: roots.map(rootJson),
+    // Not in Consul: what no datacenter that follows this one is to publish.
+    ...(state.dropped.length === 0
+      ? {}
+      : {
+          Dropped: state.dropped.map(({ id, keyId, notAfter }) => ({
+            ID: id,
+            KeyID: keyId,
+            NotAfter: rfc3339(notAfter),
+          })),
+        }),
   };
 }
 

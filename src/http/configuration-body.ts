@@ -1,5 +1,5 @@
 /**
- * Decodes the bodies of configuration changes, rotations, rollbacks and promotions, as Consul does its own.
+ * Decodes the bodies of configuration changes, rotations, rollbacks, drops and promotions, as Consul does its own.
  * @module
  */
 
@@ -7,6 +7,7 @@ import { parseDuration } from "../consul/duration.ts";
 import { type Json, sortKeys } from "../consul/go-json.ts";
 import * as go from "../consul/go-struct.ts";
 import type { ConfigurationRequest } from "../core/ca/plan-change.ts";
+import type { DropRequest } from "../core/ca/plan-drop.ts";
 import type { PromotionRoot } from "../core/ca/plan-promotion.ts";
 import type { RollbackRequest } from "../core/ca/plan-rollback.ts";
 import type { RotationRequest } from "../core/ca/plan-root.ts";
@@ -28,6 +29,13 @@ const Rotation = {
 };
 
 const Rollback = { ...Rotation, To: go.string("To") };
+
+const Drop = {
+  ...Rotation,
+  ID: go.string("ID"),
+  NewRoot: go.bool("NewRoot"),
+  AlsoThrough: go.bool("AlsoThrough"),
+};
 
 const Promotion = {
   ...Rotation,
@@ -70,7 +78,7 @@ export function decodeRotation(body: Json): RotationRequest {
   return rotationOf(go.decodeStruct(Rotation, body, "rotation"));
 }
 
-/** What rotations, rollbacks and promotions have in common. */
+/** What rotations, rollbacks, drops and promotions have in common. */
 function rotationOf({
   ForceWithoutCrossSigning: force,
   ModifyIndex: modifyIndex,
@@ -94,6 +102,25 @@ export function decodeRollback(body: Json): RollbackRequest {
       "Cannot roll back: To must be the ID of the retired root, 20 octets in hex with colons, as GET /v1/connect/ca/roots lists it",
     );
   return { to: to.toLowerCase(), ...rotationOf(fields) };
+}
+
+/**
+ * @param id of the path, which the body repeats: no request drops a root by a mistake in its path.
+ * @throws {RequestError} `request_malformed`
+ */
+export function decodeDrop(body: Json, id: string): DropRequest {
+  const fields = go.decodeStruct(Drop, body, "drop");
+  if (fields.ID?.toLowerCase() !== id.toLowerCase())
+    throw new RequestError(
+      "request_malformed",
+      `Cannot drop a root: ID of the body must be that of the path, ${JSON.stringify(id)}, and is ${fields.ID === null ? "missing" : JSON.stringify(fields.ID)}`,
+    );
+  return {
+    id: id.toLowerCase(),
+    newRoot: fields.NewRoot ?? false,
+    alsoThrough: fields.AlsoThrough ?? false,
+    ...rotationOf(fields),
+  };
 }
 
 /** What a body asks for, with the backup as text. */

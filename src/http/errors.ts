@@ -29,6 +29,7 @@ export const STATUSES: Readonly<Record<ErrorCode, ErrorResponse["status"]>> = {
   cluster_differs: 409,
   root_abandoned: 409,
   transition_invalid: 409,
+  root_dropped: 409,
   budget_exceeded: 409,
   name_taken: 409,
   set_moved: 409,

@@ -159,21 +159,36 @@ const Body7 = v.strictObject({
   }),
 });
 
+const Body8 = v.strictObject({
+  ...Body7.entries,
+  dropped: v.array(
+    v.strictObject({
+      id: v.string(),
+      keyId: v.string(),
+      notAfter: instant,
+      at: instant,
+      through: v.array(v.strictObject({ rootId: v.string(), until: instant })),
+    }),
+  ),
+});
+
 type Since6 = Pick<CaState, "datacenter" | "primary" | "intermediates">;
 type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots"> & {
   /** Absent: that of the cluster id. */
   readonly trustDomain?: string | undefined;
   readonly provider: Omit<CaState["provider"], "prepared"> & Partial<CaState["provider"]>;
-} & Partial<Since6 & Since7>;
+} & Partial<Since6 & Since7 & Since8>;
 
 type Since7 = Pick<CaState, "promotions" | "otherPrimary">;
+type Since8 = Pick<CaState, "dropped">;
 
-const BEFORE_7: Since6 & Since7 = {
+const BEFORE_8: Since6 & Since7 & Since8 = {
   datacenter: null,
   primary: null,
   intermediates: [],
   promotions: 0,
   otherPrimary: null,
+  dropped: [],
 };
 
 /** How the body of each schema becomes a state. */
@@ -188,6 +203,7 @@ const upcasts = {
   5: Body5,
   6: Body6,
   7: Body7,
+  8: Body8,
 } as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
 
 function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {
@@ -248,7 +264,7 @@ class DocumentCodec implements Codec {
   async encode(state: CaState): Promise<string> {
     const { schema, clusterId, trustDomain, commitId, index } = state;
     const { ancestors, access, config, roots, provider } = state;
-    const { datacenter, primary, intermediates, promotions, otherPrimary } = state;
+    const { datacenter, primary, intermediates, promotions, otherPrimary, dropped } = state;
     const since6: Since6 = { datacenter, primary, intermediates };
     const { prepared, ...keys } = provider;
     if (schema < leastSchema(state))
@@ -259,6 +275,7 @@ class DocumentCodec implements Codec {
       ...(schema < 4 ? {} : { trustDomain }),
       ...(schema < 6 ? {} : { ...since6, primary: storedPrimary(primary, schema) }),
       ...(schema < 7 ? {} : { promotions, otherPrimary }),
+      ...(schema < 8 ? {} : { dropped }),
       config,
       roots: roots.map((entry) => storedRoot(entry, schema)),
       provider: { ...keys, ...(schema < 7 ? {} : { prepared }) },
@@ -299,7 +316,7 @@ class DocumentCodec implements Codec {
     const trustDomain = contents.trustDomain ?? defaultTrustDomain(clusterId);
     const head = { schema, clusterId, trustDomain, commitId, index };
     const provider = { prepared: null, ...contents.provider };
-    return { ...BEFORE_7, ...contents, ...head, provider };
+    return { ...BEFORE_8, ...contents, ...head, provider };
   }
 
   kekOf(document: string): string {

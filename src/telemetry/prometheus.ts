@@ -76,6 +76,11 @@ const GAUGES: Readonly<
     "1 while the store has lost writes and no operator has decided",
     ({ status }) => flag(status.stopped !== null),
   ],
+  meshca_dropped_root_trusted_seconds: [
+    "Seconds until no published root makes a dropped one be trusted, 0 if none does",
+    ({ status: { trustOfDropped }, now }) =>
+      Math.max(0, ...trustOfDropped.map(({ until }) => secondsUntil(until, now))),
+  ],
   meshca_audit_failing: [
     "1 while the audit log cannot be written",
     ({ audit }) => (audit === null ? null : flag(audit.failure !== null)),

@@ -104,7 +104,7 @@ describe("ServerTrust.expiredAt()", () => {
     const trust = new ServerTrust({ readCaFile: null, pin, datacenter: null });
     assert.equal(trust.expiredAt(at("2023-01-01T00:00:00Z")), null);
     const listing = { trustDomain: "a.example", roots: [readCertificatePem(first)] };
-    trust.ofPinned({ ...listing, activeRootId: "" });
+    trust.ofPinned({ ...listing, activeRootId: "", droppedKeys: [] });
     assert.deepEqual(trust.expiredAt(at("2023-01-01T00:00:00Z")), at("2021-01-01T00:00:00Z"));
     trust.trustRoots(listed(second));
     assert.equal(trust.expiredAt(at("2021-06-01T00:00:00Z")), null);

@@ -26,6 +26,7 @@ export function listingOf({
       prepared: status === "prepared",
       intermediates,
     })),
+    dropped: state.dropped.map(({ id, keyId, notAfter }) => ({ id, keyId, notAfter })),
     index: wireIndex(state),
     primacy:
       state.datacenter === null

@@ -431,6 +431,7 @@ describe("docs/operations.md", () => {
       },
       otherPrimary: { by: "dc2", trustDomain: "d", datacenter: "dc2", promotions: 1 },
       preparedRoot: { rootId: "a", activateAt: clock.now() },
+      trustOfDropped: [{ droppedId: "a", rootId: "b", until: clock.now() }],
     };
     const leaves = leavesOf(clock.now());
     const troubled = new Proxy(manager, {

@@ -112,7 +112,7 @@ describe("routes", () => {
     for (const path of [
       "/v1/connect/ca/roots/",
       "/v1/connect/ca/root",
-      "/v1/connect/ca/roots/x",
+      "/v1/connect/ca/roots/x/y",
       "/v1/connect/ca/ROOTS",
     ])
       assert.equal((await fetch(path)).status, 404, path);

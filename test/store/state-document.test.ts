@@ -224,6 +224,17 @@ describe("codec", () => {
     await assert.rejects(codec.decode(forged), /the MAC of its document is invalid/);
   });
 
+  it("keeps dropped roots in schema 8, and no schema before holds them", async () => {
+    const before = await rotatedState();
+    const instant = new Date("2026-07-01T00:00:00.000Z");
+    const through = [{ rootId: "00:01", until: instant }];
+    const dropped = [{ id: "00:02", keyId: "00:03", notAfter: instant, at: instant, through }];
+    const state: CaState = { ...before, schema: 8, dropped };
+    assert.deepEqual(await codec.decode(await codec.encode(state)), state);
+    await assert.rejects(codec.encode({ ...state, schema: 7 }), /Schema 7 cannot hold this state/);
+    assert.deepEqual((await codec.decode(await codec.encode(before))).dropped, []);
+  });
+
   it("refuses a schema that is too new, and a body with a field that its schema does not have", async () => {
     const document = JSON.parse(await codec.encode(await rotatedState())) as Record<
       string,
@@ -231,7 +242,7 @@ describe("codec", () => {
     >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
-      /it has schema 8, this version of meshca knows up to 7/,
+      /it has schema 9, this version of meshca knows up to 8/,
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),

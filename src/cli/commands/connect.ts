@@ -4,6 +4,7 @@
  */
 import type { Group } from "../command.ts";
 import { getConfig, setConfig } from "./connect/config-commands.ts";
+import { dropRoot } from "./connect/drop-root.ts";
 import { rollback } from "./connect/rollback.ts";
 import { roots } from "./connect/roots.ts";
 import { rotate } from "./connect/rotate.ts";
@@ -16,7 +17,7 @@ export const connect: Group = {
     {
       name: "ca",
       summary: "configuration and roots of the CA, and leaves",
-      commands: [getConfig, setConfig, roots, rotate, rollback, sign, renew],
+      commands: [getConfig, setConfig, roots, rotate, rollback, dropRoot, sign, renew],
     },
   ],
 };

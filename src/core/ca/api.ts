@@ -5,6 +5,7 @@
 import type { PrimacyClaim } from "../ports/primary.ts";
 import type { Replica } from "../ports/replicas.ts";
 import type { CaState, PreparedRoot } from "../state.ts";
+import type { TrustOfDropped } from "./dropped-roots.ts";
 import type { PrimaryStatus } from "./follower.ts";
 
 /** The status of this replica. */
@@ -40,6 +41,8 @@ export interface Status {
   readonly primary: PrimaryStatus | null;
   /** The datacenter that is the primary one in place of this primary one, or null. */
   readonly otherPrimary: PrimacyClaim | null;
+  /** The published roots that make dropped ones be trusted. */
+  readonly trustOfDropped: readonly TrustOfDropped[];
   /** The root that is published and does not sign yet, or null. */
   readonly preparedRoot: Pick<PreparedRoot, "rootId" | "activateAt"> | null;
 }

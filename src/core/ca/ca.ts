@@ -33,6 +33,7 @@ import {
   type PlannedChange,
 } from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
+import { followsDrop, trustOfDropped } from "./dropped-roots.ts";
 import { Follower } from "./follower.ts";
 import { garbageDueAt } from "./garbage.ts";
 import { type IntermediateRequest, planIntermediate } from "./intermediates.ts";
@@ -49,6 +50,7 @@ import {
   preparedText,
   requireNothingPrepared,
 } from "./plan-change.ts";
+import { type DropOutcome, type DropRequest, planDrop } from "./plan-drop.ts";
 import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import { type PromotionRequest, planActivation, planPromotion } from "./plan-promotion.ts";
 import { planRollback, type RollbackRequest, requirePrimary } from "./plan-rollback.ts";
@@ -106,6 +108,11 @@ export interface CaOptions {
   readonly policy?: Policy;
   /** @default one that has seen nothing */
   readonly memory?: ReplicaMemory;
+}
+
+/** What a drop did, and the snapshot that it left. */
+export interface DroppedRoots extends DropOutcome {
+  readonly snapshot: Snapshot;
 }
 
 /**
@@ -282,7 +289,8 @@ export class CertificateAuthority {
    */
   get renewWindowMs(): number {
     const now = elapsedMs(this.#ports.clock);
-    return renewWindowMs(this.#limiter.history, this.require().config, now);
+    const { config, state } = this.require();
+    return renewWindowMs(this.#limiter.history, config, now, followsDrop(state));
   }
 
   /** Signing requests in flight. */
@@ -367,6 +375,38 @@ export class CertificateAuthority {
       const claims = (await this.#otherPrimary?.look(snapshot.state, 0)) ?? [];
       return change.commit(await planPromotion(snapshot, request, claims, change));
     });
+  }
+
+  /**
+   * Drops a root whose key others may know, in one commit. What it leaves in its provider is deleted
+   * then, or by the leader, which retries it.
+   */
+  async drop(request: DropRequest, caller: Caller = NOBODY): Promise<DroppedRoots> {
+    const done = await this.#changes.run("RECONFIGURING", caller, async (change) => {
+      await this.#requirePrimary(change, "Cannot drop a root");
+      const { planned, ...outcome } = await planDrop(change.require(), request, change);
+      return { ...outcome, snapshot: await change.commit(planned) };
+    });
+    await this.#deleteDropped(caller);
+    return done;
+  }
+
+  /** Deletes what dropped roots leave in their providers. It never rejects. */
+  async #deleteDropped(caller: Caller): Promise<void> {
+    const { providers, log } = this.#ports;
+    const isDue = () => garbageDueAt(this.require().state, providers)?.getTime() === 0;
+    try {
+      while (isDue())
+        await this.#changes.run("RENEWING", caller, async (change) => {
+          const planned = await planCollection(change.require(), change);
+          if (planned !== null) await change.commit(planned);
+        });
+    } catch (error) {
+      log.warn(
+        "Failed to delete what a dropped root leaves in its provider; the leader will retry",
+        { reason: reasonOf(error) },
+      );
+    }
   }
 
   /**
@@ -694,11 +734,18 @@ export class CertificateAuthority {
    * prepared
    */
   async #requireLeading(change: Change, action: string): Promise<void> {
+    await this.#requirePrimary(change, action);
+    requireNothingPrepared(change.require().state);
+  }
+
+  /**
+   * @throws {ConflictError} `transition_invalid` if another datacenter is the primary one
+   */
+  async #requirePrimary(change: Change, action: string): Promise<void> {
     const { state } = change.require();
     const obstacle = this.#roleObstacle(state);
     if (obstacle !== null) throw new ConflictError("transition_invalid", `${action}: ${obstacle}`);
     await this.#otherPrimary?.require(state, action);
-    requireNothingPrepared(state);
   }
 
   async #retryRollback(): Promise<void> {
@@ -746,6 +793,8 @@ export class CertificateAuthority {
       providerUnavailable: unavailable,
       primary: this.#following?.statusOf(current?.state ?? null, leads || this.#ledLast) ?? null,
       otherPrimary: this.#otherPrimary?.found ?? null,
+      trustOfDropped:
+        current === null ? [] : trustOfDropped(current.state, this.#ports.clock.now()),
       preparedRoot: current?.state.provider.prepared ?? null,
     };
   }

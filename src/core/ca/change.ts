@@ -67,10 +67,13 @@ export interface PlannedChange {
     | "promote"
     | "record-primary"
     | "activate"
-    | "rollback";
+    | "rollback"
+    | "drop";
   readonly snapshot: Snapshot;
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
+  /** IDs of the roots that an operator dropped. @default none */
+  readonly droppedRoots?: readonly string[];
   /** For the operator. @default none */
   readonly warnings?: readonly string[] | undefined;
 }
@@ -97,6 +100,7 @@ const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
   "record-primary": "recorded which other datacenter is the primary one",
   activate: "made the prepared root the active one",
   rollback: "made a retired root the active one again",
+  drop: "dropped roots whose keys others may know",
 };
 
 /** What a first commit expects. */
@@ -276,7 +280,8 @@ export class Change {
     const { snapshot: next } = planned;
     const bound = datacenter === null ? next : withDatacenter(next, datacenter);
     const snapshot = withSchema(bound, this.#schemaOf(bound.state));
-    await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
+    const subject = planned.droppedRoots?.join() ?? snapshot.active.id;
+    await ports.audit?.beforeChange(this.#record(planned.kind, subject, null));
     await this.#lease.commit(snapshot.state, expected);
     // From here on it is in use, whatever fails.
     this.#compensations = [];
@@ -330,7 +335,13 @@ export class Change {
     return { caller: this.#caller, action, subject, outcome: "allowed", code };
   }
 
-  #log({ kind, snapshot, abandonedRoots = [], warnings = [] }: PlannedChange): void {
+  #log({
+    kind,
+    snapshot,
+    abandonedRoots = [],
+    droppedRoots = [],
+    warnings = [],
+  }: PlannedChange): void {
     const { log } = this.#setup.ports;
     const { state, active } = snapshot;
     const before = this.snapshot?.state;
@@ -344,7 +355,11 @@ export class Change {
       root: active.id,
       fields: changedFields(before?.config.config, state.config.config),
       abandonedRoots,
-      pruned: before?.roots.map(({ id }) => id).filter((id) => !kept.has(id)) ?? [],
+      ...(droppedRoots.length === 0 ? {} : { droppedRoots }),
+      pruned:
+        before?.roots
+          .map(({ id }) => id)
+          .filter((id) => !kept.has(id) && !droppedRoots.includes(id)) ?? [],
       ...request,
     });
     for (const warning of warnings)

@@ -10,6 +10,7 @@ import { activeRoot, type CaState } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { isSignedBy } from "../x509/chain.ts";
 import type { ChangeContext } from "./change.ts";
+import { requireNotDropped } from "./dropped-roots.ts";
 import { activeOf, crossSignedIn, type Followed } from "./followed-roots.ts";
 import { proveCrossing } from "./snapshot.ts";
 
@@ -25,6 +26,12 @@ export async function requireFollowable(
   requireSameDomain(state, listing, primary.name);
   requirePrimacy(listing, primary.name, state);
   requireNoRegression(state, listing, primary.name);
+  for (const { certificate } of listing.roots)
+    requireNotDropped(
+      state,
+      certificate,
+      `Cannot follow datacenter ${primary.name}, which publishes a dropped root again, as after a restore of an old backup; drop it there`,
+    );
   const known = state.roots.map(({ certificate }) => certificate);
   await requireUsable(listing, known, primary.name, now);
 }
@@ -172,6 +179,10 @@ export async function requireUsable(
         ? `its active root ${id} is not valid before ${notBefore.toISOString()}; check the clocks of both`
         : `its active root ${id} expired at ${notAfter.toISOString()}; replace the root there, and this datacenter follows`,
     );
+  const dropped = new Set(listing.dropped.map((root) => root.id));
+  const both = listing.roots.find(({ certificate }) => dropped.has(certificate.id));
+  if (both !== undefined)
+    throw refuse(`it publishes root ${both.certificate.id}, which it lists as dropped`);
   const ids = new Set(known.map(({ id }) => id));
   for (const { certificate } of listing.roots) {
     if (ids.has(certificate.id)) continue;

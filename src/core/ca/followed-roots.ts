@@ -1,16 +1,17 @@
 /**
  * The roots of a secondary datacenter: those that the primary one publishes, with an issuer of this
  * datacenter under the active one. A root that the primary removed stays until no leaf of this
- * datacenter needs it. Pure functions.
+ * datacenter needs it; one that it dropped goes at once. Pure functions.
  * @module
  */
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import type { PrimaryDatacenter, PrimaryListing, PrimaryRoot } from "../ports/primary.ts";
-import type { CaState, FollowedPrimary, ProviderState, RootEntry } from "../state.ts";
+import type { CaState, DroppedRoot, FollowedPrimary, ProviderState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
+import { recordDrops, withoutRoots } from "./dropped-roots.ts";
 import { isGarbage } from "./garbage.ts";
 import { presentIssuer, replacedIssuers } from "./leaf-issuers.ts";
 import { isDead } from "./root-removal.ts";
@@ -83,7 +84,25 @@ export function followedRoots(
     // A prepared root that the primary took back has signed nothing.
     .filter(({ id, status }) => !ids.has(id) && status !== "prepared")
     .map((root) => (root.status === "active" ? retire(root, following.now) : root));
-  return [...listed, ...removed];
+  return withoutRoots([...listed, ...removed], droppedOf(before, listing));
+}
+
+/** The roots of a state that the primary has dropped. */
+function droppedOf(before: readonly RootEntry[], { dropped }: PrimaryListing): RootEntry[] {
+  return before.filter((root) => dropped.some(({ id }) => id === root.id));
+}
+
+/** What a state records of the roots that the primary has dropped. */
+export function followedDrops(
+  { roots, dropped }: Pick<CaState, "roots" | "dropped">,
+  listing: PrimaryListing,
+  now: Date,
+): DroppedRoot[] {
+  const gone = droppedOf(roots, listing);
+  const known = [...recordDrops({ roots, dropped: [] }, gone, now), ...dropped];
+  return listing.dropped.map(
+    (each) => known.find((root) => root.id === each.id) ?? { ...each, at: now, through: [] },
+  );
 }
 
 function activeRow(
@@ -200,6 +219,7 @@ export function isBehind(state: CaState, { primary, listing }: Followed): boolea
     state.primary?.datacenter !== primary.name ||
     (primacy !== null &&
       (primacy.promotions !== state.promotions || primacy.leafTtlMs !== state.primary.leafTtlMs)) ||
+    listing.dropped.map(({ id }) => id).join() !== state.dropped.map(({ id }) => id).join() ||
     differs(state, listing)
   );
 }
@@ -301,11 +321,12 @@ interface FollowedChange {
   readonly provider: ProviderState;
   readonly primary: FollowedPrimary | null;
   readonly promotions: number;
+  readonly dropped: readonly DroppedRoot[];
 }
 
 /** The state of a secondary datacenter that follows. Keys of retired roots are not kept. */
 export function follow(state: CaState, commitId: string, change: FollowedChange): CaState {
-  const { config, provider, primary, promotions } = change;
+  const { config, provider, primary, promotions, dropped } = change;
   const index = state.index + 1;
   const { createIndex } = state.config;
   const garbage = Object.entries(state.provider.retired).filter(([key]) => isGarbage(key));
@@ -317,5 +338,6 @@ export function follow(state: CaState, commitId: string, change: FollowedChange)
     primary,
     promotions,
     otherPrimary: null,
+    dropped,
   });
 }

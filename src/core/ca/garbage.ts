@@ -20,6 +20,11 @@ export function isGarbage(key: string): boolean {
   return key.startsWith(PREFIX);
 }
 
+/** The key of the garbage of a root, of a commit. */
+export function garbageKey(commitId: string, rootId: string): string {
+  return `${PREFIX}${commitId}:${rootId}`;
+}
+
 interface GarbageOptions {
   readonly types: ProviderTypes;
   readonly policy: Policy;
@@ -61,9 +66,7 @@ export function withGarbage(
             Math.max(now.getTime(), pruneAt({ ...root, rotatedOutAt: now }, policy).getTime()),
           );
     const state = typeOf(types, record.provider).garbage?.garbageOf(record.state, after) ?? null;
-    return state === null
-      ? []
-      : [[`${PREFIX}${next.commitId}:${id}`, { ...record, state }] as const];
+    return state === null ? [] : [[garbageKey(next.commitId, id), { ...record, state }] as const];
   });
   if (garbage.length === 0) return next;
   const retired = { ...next.provider.retired, ...Object.fromEntries(garbage) };

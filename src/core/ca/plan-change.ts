@@ -18,6 +18,7 @@ import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
 import { buildCrossChain, requireCrossSigning } from "./cross-sign.ts";
+import { requireNotDropped } from "./dropped-roots.ts";
 import { withGarbage } from "./garbage.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { changeConfig, type Issuing, type NewConfig, type NewRoot, rotate } from "./transitions.ts";
@@ -127,6 +128,7 @@ export async function planRotation(
   const { state, active } = snapshot;
   const { now, policy, random } = change;
   const { type, config, stored, prepared, continuesRecord = false } = candidate;
+  requireNotDropped(state, prepared.root, "Cannot rotate");
   const provider = await openProved(state, candidate, change);
   requireValid(provider, prepared.root, now);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
@@ -171,8 +173,10 @@ export function prepare(
     type.name === state.config.provider
       ? { config: snapshot.config, state: state.provider.active, root: active.certificate }
       : null;
-  const checkRoot = async (root: Certificate | null) =>
-    force ? undefined : requireCrossSigning(snapshot, root, change);
+  const checkRoot = async (root: Certificate | null) => {
+    if (root !== null) requireNotDropped(state, root, "Cannot rotate");
+    if (!force) await requireCrossSigning(snapshot, root, change);
+  };
   const request = { previous, fresh, now, onRollback, checkRoot };
   return type.prepare(config, request, change.contextFor(state));
 }

@@ -31,6 +31,7 @@ import {
   activeOf,
   type Followed,
   follow,
+  followedDrops,
   followedPrunable,
   followedRoots,
   isBehind,
@@ -105,7 +106,10 @@ export async function planJoin(
     config: stored,
     roots: stampedRows([], followedRoots([], listing, following), 1),
     provider: provisioned.state,
-    ...positionOf({ primary, listing }, NEVER_PROMOTED, lateRenewal(provider.issuer, change.now)),
+    ...positionOf({ primary, listing }, NEVER_PROMOTED, {
+      renewAt: lateRenewal(provider.issuer, change.now),
+      now: change.now,
+    }),
   });
   return {
     kind: "join",
@@ -187,7 +191,7 @@ function withoutRoot(type: ProviderType, { config: sent, ...stored }: CaConfig):
 }
 
 /** What a datacenter knows before it follows. */
-const NEVER_PROMOTED = { promotions: 0 };
+const NEVER_PROMOTED = { promotions: 0, roots: [], dropped: [] };
 
 /**
  * What of the primary datacenter a state records that follows it.
@@ -195,10 +199,11 @@ const NEVER_PROMOTED = { promotions: 0 };
  */
 function positionOf(
   { primary, listing }: Followed,
-  known: Pick<CaState, "promotions">,
-  renewAt: Date | null,
-): Pick<CaState, "promotions"> & { readonly primary: FollowedPrimary } {
+  known: Pick<CaState, "promotions" | "roots" | "dropped">,
+  { renewAt, now }: { readonly renewAt: Date | null; readonly now: Date },
+): Pick<CaState, "promotions" | "dropped"> & { readonly primary: FollowedPrimary } {
   return {
+    dropped: followedDrops(known, listing, now),
     primary: {
       datacenter: primary.name,
       index: listing.index,
@@ -262,6 +267,7 @@ async function planSameIssuer(
     provider: state.provider.active,
     primary: state.primary,
     promotions: state.promotions,
+    dropped: state.dropped,
   });
   return { kind: "configure", snapshot: snapshotOf(next, config, provider) };
 }
@@ -285,7 +291,10 @@ async function planOtherRoots(
     roots,
     config: null,
     provider: state.provider.active,
-    ...positionOf({ primary, listing }, state, state.primary?.renewAt ?? null),
+    ...positionOf({ primary, listing }, state, {
+      renewAt: state.primary?.renewAt ?? null,
+      now: change.now,
+    }),
   });
   await requireSize(next, state, change);
   return { kind: "follow", snapshot: snapshotOf(next, config, provider) };
@@ -318,7 +327,7 @@ async function planIssuer(
     roots,
     config: stored === state.config ? null : stored,
     provider: provisioned.state,
-    ...positionOf({ primary, listing }, state, lateRenewal(provider.issuer, now)),
+    ...positionOf({ primary, listing }, state, { renewAt: lateRenewal(provider.issuer, now), now }),
   });
   const next = withGarbage(state, followed, {
     ...{ types: change.providers, policy: change.policy, now },

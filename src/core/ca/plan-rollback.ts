@@ -6,6 +6,7 @@
 import { ConflictError, InvariantError, RequestError } from "../errors.ts";
 import type { ProviderType } from "../ports/provider.ts";
 import type { CaState, ConfigMap, ProviderRecord, RootEntry } from "../state.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import { autoRotationAt } from "./auto-rotation.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { onlyFields, withoutFields } from "./config-fields.ts";
@@ -41,9 +42,34 @@ export async function planRollback(
   change: ChangeContext,
 ): Promise<PlannedChange> {
   const { state } = snapshot;
-  const { now, onRollback, providers } = change;
   requireIndex(state, modifyIndex);
-  const { root, record } = requireUsable(state, to, now);
+  const retired = requireUsable(state, to, change.now);
+  const checkRoot = async (found: Certificate | null) =>
+    force ? undefined : requireCrossSigning(snapshot, found, change);
+  const candidate = await prepareAgain(state, retired, checkRoot, change);
+  const planned = await planRotation(snapshot, candidate, force, change);
+  requireToStay(planned.snapshot, change);
+  return { ...planned, kind: "rollback" };
+}
+
+/** A retired root with its key. */
+interface Retired {
+  readonly root: RootEntry;
+  readonly record: ProviderRecord;
+}
+
+/**
+ * Prepares a retired root to become the active one again.
+ * @param checkRoot as `PrepareRequest` has it.
+ * @returns what `planRotation` takes. @throws {ConfigError} @throws {SealError} @throws {ProviderError}
+ */
+export async function prepareAgain(
+  state: CaState,
+  { root, record }: Retired,
+  checkRoot: (root: Certificate | null) => Promise<void>,
+  change: ChangeContext,
+) {
+  const { now, onRollback, providers } = change;
   const type = typeOf(providers, record.provider);
   const { forceWithoutCrossSigning } = state.config;
   const merged = mergedConfig(state, record, typeOf(providers, state.config.provider), type);
@@ -54,28 +80,20 @@ export async function planRollback(
     {
       previous: { config: type.parse(record.config), state: record.state, root: root.certificate },
       ...{ fresh: false, onlyPrevious: true, now, onRollback },
-      checkRoot: async (found) =>
-        force ? undefined : requireCrossSigning(snapshot, found, change),
+      checkRoot,
     },
     change.contextFor(state),
   );
   if (prepared.root.id !== root.id)
     throw new InvariantError(`The provider ${type.name} prepared another root than ${root.id}`);
-  const candidate = { type, config, stored, prepared, continuesRecord: true };
-  const planned = await planRotation(snapshot, candidate, force, change);
-  requireToStay(planned.snapshot, change);
-  return { ...planned, kind: "rollback" };
+  return { type, config, stored, prepared, continuesRecord: true };
 }
 
 /**
  * The root to go back to, and its key.
  * @throws {RequestError} @throws {ConflictError}
  */
-function requireUsable(
-  { roots, provider }: CaState,
-  id: string,
-  now: Date,
-): { readonly root: RootEntry; readonly record: ProviderRecord } {
+function requireUsable({ roots, provider }: CaState, id: string, now: Date): Retired {
   const root = roots.find((entry) => entry.id === id);
   if (root === undefined)
     throw new RequestError(

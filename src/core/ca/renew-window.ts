@@ -14,18 +14,32 @@ const LEAST_MS = 30_000;
 const MOST = 1 / 6;
 
 /**
+ * The bounds of the window if the leaves before are refused, in milliseconds: then each second counts
+ * more than a request that has to be repeated.
+ */
+const URGENT_MS = { least: 1000, most: 300_000 };
+/** Leaves a second that any server signs: Consul's default of CSRMaxPerSecond. */
+const URGENT_PER_MS = 0.05;
+
+/**
  * The window, in milliseconds; whole seconds. The leaves that were signed in the last LeafCertTTL,
  * divided by a quarter of the rate: CSRMaxPerSecond, else the most that was signed in any minute.
- * @param now as `elapsedMs` gives it.
+ * @param now as `elapsedMs` gives it. @param isUrgent whether the leaves before are refused.
  */
 export function renewWindowMs(
   { histories, most }: SignedMemory,
   { leafTtlMs, csrMaxPerSecond }: Pick<CommonConfig, "leafTtlMs" | "csrMaxPerSecond">,
   now: number,
+  isUrgent = false,
 ): number {
   const [minutes] = histories as readonly [SignedHistory];
   const perMs = csrMaxPerSecond === null ? most / minutes.bucketMs : csrMaxPerSecond / 1000;
   const signed = signedWithin(histories, leafTtlMs, now);
+  if (isUrgent) {
+    const rate = csrMaxPerSecond === null ? Math.max(perMs, URGENT_PER_MS) : perMs;
+    const { least, most: longest } = URGENT_MS;
+    return 1000 * Math.ceil(Math.min(longest, Math.max(least, signed / rate)) / 1000);
+  }
   const neededMs = signed === 0 ? 0 : signed / (perMs * SHARE);
   const longest = Math.floor((leafTtlMs * MOST) / 1000);
   return 1000 * Math.min(longest, Math.ceil(Math.max(LEAST_MS, neededMs) / 1000));

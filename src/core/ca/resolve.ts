@@ -21,6 +21,7 @@ import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import { buildCrossChain } from "./cross-sign.ts";
+import { requireNotDropped, unitedDrops, withoutRoots } from "./dropped-roots.ts";
 import { isGarbage, withGarbage } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import { newCommitId, openProved, wrapConfigError } from "./plan-change.ts";
@@ -124,6 +125,8 @@ export async function planResolution(
   const other = resolution.other === null ? null : withKeptIssuers(resolution.other, types);
   const index = resolution.index + 1;
   if (!force) requireNotAbandoned(kept, other);
+  if (other !== null)
+    requireNotDropped(other, activeRoot(kept).certificate, "Cannot make a root active again");
   const united = unite(kept, other, change, resolution.time);
   const type = typeOf(types, kept.config.provider);
   const config = wrapConfigError(() => parseOf(type, kept));
@@ -237,7 +240,10 @@ function unite(
   const added = [...theirs.values()]
     .map((root) => retiredSince(root, now))
     .filter((root) => !isDead(root, policy, time));
-  const roots = [...mine, ...added];
+  const dropped = unitedDrops(kept.dropped, other.dropped, now);
+  const isDropped = ({ id }: RootEntry) => dropped.some((root) => root.id === id);
+  const all = [...mine, ...added];
+  const roots = withoutRoots(all, all.filter(isDropped));
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,
     // The key of a secondary datacenter is the one of its issuer, not of the root.
@@ -257,6 +263,7 @@ function unite(
       ),
     ],
     roots,
+    dropped,
     provider: {
       active: kept.provider.active,
       retired: Object.fromEntries([

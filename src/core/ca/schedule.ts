@@ -144,6 +144,7 @@ function confirmedDates(
       ),
     ),
     ...crossChainOf(activeRoot(state)).map(({ notAfter }) => ({ at: notAfter, spanMs })),
+    ...state.dropped.map(({ notAfter }) => ({ at: notAfter, spanMs })),
     ...[collectAt, rotateAt].flatMap((at) => (at === null ? [] : [{ at, spanMs }])),
   ];
 }

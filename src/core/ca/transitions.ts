@@ -14,6 +14,7 @@ import {
   activeRoot,
   type CaState,
   type ConfigMap,
+  type DroppedRoot,
   type FollowedPrimary,
   type IssuedIntermediate,
   type LeafIssuer,
@@ -69,13 +70,15 @@ interface FirstState {
   readonly primary: FollowedPrimary | null;
   /** Of the primary datacenter that is followed; 0 in a primary one. */
   readonly promotions: number;
+  /** Those that the primary datacenter has dropped; none in a primary one. */
+  readonly dropped: readonly DroppedRoot[];
 }
 
 /** The first state of a CA. */
 export function firstState(
   { clusterId, trustDomain }: ClusterIdentity,
   commitId: string,
-  { config, roots, provider, primary, promotions }: FirstState,
+  { config, roots, provider, primary, promotions, dropped }: FirstState,
 ): CaState {
   const index = 1;
   return checked({
@@ -91,6 +94,7 @@ export function firstState(
     promotions,
     otherPrimary: null,
     intermediates: [],
+    dropped,
     config: { ...config, createIndex: index, modifyIndex: index },
     roots,
     provider: { active: provider, retired: {}, prepared: null },
@@ -110,6 +114,7 @@ export function bootstrap(
     provider: root.state,
     primary: null,
     promotions: 0,
+    dropped: [],
   });
 }
 
@@ -293,11 +298,13 @@ export function crossAgain(
 export function prunable(state: CaState, policy: Policy, time: DeletionTime): boolean {
   const { roots } = state;
   return (
+    expiredDrops(state, policy, time).length > 0 ||
     roots.some(
       (root) =>
         isDead(root, policy, time) ||
         liveIssuers(root, policy, time).length !== root.leafIssuers.length,
-    ) || chainAt(state, policy, time).length !== activeRoot(state).intermediates.length
+    ) ||
+    chainAt(state, policy, time).length !== activeRoot(state).intermediates.length
   );
 }
 
@@ -329,13 +336,25 @@ export function prune(
     }));
   const count = (rows: readonly RootEntry[]) =>
     rows.reduce((sum, { intermediates }) => sum + intermediates.length, rows.length);
-  const isVisible = count(roots) !== count(state.roots);
+  const dropped = state.dropped.filter((root) => !expiredDrops(state, policy, time).includes(root));
+  const isVisible = count(roots) !== count(state.roots) || dropped.length !== state.dropped.length;
   const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
   return checked({
     ...after(state, commitId),
     roots: isVisible ? stamp(roots, state.index + 1) : roots,
+    dropped,
     provider: { ...state.provider, retired: Object.fromEntries(retired) },
   });
+}
+
+/** The dropped roots that have expired, as looks at the clock have confirmed. */
+function expiredDrops(
+  { dropped, roots }: CaState,
+  policy: Policy,
+  time: DeletionTime,
+): readonly DroppedRoot[] {
+  const ended = time.confirmed(longestConfirmMs(roots, policy));
+  return dropped.filter(({ notAfter }) => notAfter < ended);
 }
 
 /**

@@ -5,6 +5,7 @@
  * able to make this datacenter trust, or sign under, anything else.
  * @module
  */
+import type { DroppedRoot } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 
 /** A root as the primary datacenter publishes it. */
@@ -27,6 +28,8 @@ export interface PrimaryListing {
   readonly clusterId: string;
   readonly activeRootId: string;
   readonly roots: readonly PrimaryRoot[];
+  /** Roots that it dropped, which must not stay published anywhere. */
+  readonly dropped: readonly Pick<DroppedRoot, "id" | "keyId" | "notAfter">[];
   /** X-Consul-Index. */
   readonly index: number;
   /** Null: of a version that does not say it. */

@@ -250,6 +250,19 @@ export interface GarbageCollector<C> {
    * @returns null if nothing has to be deleted outside.
    */
   garbageOf(state: ProviderState, after: Date): ProviderState | null;
+  /**
+   * Keeps of the state of a dropped root, without its keys, what `collect` needs to delete all that
+   * was made for it at once: it has been due since 1970. Nothing is changed.
+   * @param offline without a look at what is there.
+   * @returns a null state if nothing has to be deleted outside, and what stays there since others made
+   * it, for an operator. @throws {ProviderError}
+   */
+  garbageOfDropped(
+    config: C,
+    state: ProviderState,
+    context: ProviderContext,
+    offline: boolean,
+  ): Promise<{ readonly state: ProviderState | null; readonly left: readonly string[] }>;
 }
 
 export interface CollectRequest {

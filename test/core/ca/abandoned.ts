@@ -62,50 +62,60 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
     backup,
     stolen,
     crossed,
-    forge: (service) =>
-      inFolder((folder) => {
-        const file = (name: string, text = "") => {
-          writeFileSync(join(folder, name), text);
-          return join(folder, name);
-        };
-        const [key, csr, cert] = [file("key.pem"), file("csr.pem"), file("cert.pem")];
-        openssl([
-          "req",
-          "-new",
-          "-newkey",
-          "ec",
-          "-pkeyopt",
-          "ec_paramgen_curve:P-256",
-          "-nodes",
-          "-keyout",
-          key,
-          "-out",
-          csr,
-          "-subj",
-          "/",
-        ]);
-        const extensions = [
-          "basicConstraints=critical,CA:FALSE",
-          "keyUsage=critical,digitalSignature",
-          "extendedKeyUsage=clientAuth,serverAuth",
-          "authorityKeyIdentifier=keyid",
-          `subjectAltName=critical,URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/${service}`,
-        ];
-        const by = ["-CA", file("ca.pem", stolen.cert), "-CAkey", file("cakey.pem", stolen.key)];
-        openssl([
-          "x509",
-          "-req",
-          "-in",
-          csr,
-          ...by,
-          "-days",
-          "1",
-          "-out",
-          cert,
-          "-extfile",
-          file("ext.cnf", extensions.join("\n")),
-        ]);
-        return { cert: readFileSync(cert, "utf8") + crossed, key: readFileSync(key, "utf8") };
-      }),
+    forge: (service) => {
+      const { cert, key } = forgeLeaf(stolen, service);
+      return { cert: cert + crossed, key };
+    },
   };
+}
+
+/** Signs a leaf for a service of the cluster with a stolen key, as its thief does. */
+export function forgeLeaf(
+  stolen: SuppliedRoot,
+  service: string,
+): { readonly cert: string; readonly key: string } {
+  return inFolder((folder) => {
+    const file = (name: string, text = "") => {
+      writeFileSync(join(folder, name), text);
+      return join(folder, name);
+    };
+    const [key, csr, cert] = [file("key.pem"), file("csr.pem"), file("cert.pem")];
+    openssl([
+      "req",
+      "-new",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:P-256",
+      "-nodes",
+      "-keyout",
+      key,
+      "-out",
+      csr,
+      "-subj",
+      "/",
+    ]);
+    const extensions = [
+      "basicConstraints=critical,CA:FALSE",
+      "keyUsage=critical,digitalSignature",
+      "extendedKeyUsage=clientAuth,serverAuth",
+      "authorityKeyIdentifier=keyid",
+      `subjectAltName=critical,URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/${service}`,
+    ];
+    const by = ["-CA", file("ca.pem", stolen.cert), "-CAkey", file("cakey.pem", stolen.key)];
+    openssl([
+      "x509",
+      "-req",
+      "-in",
+      csr,
+      ...by,
+      "-days",
+      "1",
+      "-out",
+      cert,
+      "-extfile",
+      file("ext.cnf", extensions.join("\n")),
+    ]);
+    return { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
+  });
 }

@@ -51,6 +51,13 @@ before(async () => {
   supplied = suppliedRoot();
 });
 
+const DROP = { ...NOW, newRoot: false, alsoThrough: false };
+/** The root that was retired last. */
+const retiredId = (manager: CertificateAuthority) =>
+  manager
+    .require()
+    .state.roots.filter(({ status }) => status === "retired")
+    .toSorted((a, b) => Number(b.rotatedOutAt) - Number(a.rotatedOutAt))[0]?.id ?? "";
 const bits = (state: CaState) => activeRoot(state).certificate.key.bits;
 const retiredOf = (state: CaState) =>
   state.roots.find(({ status }) => status === "retired")?.id ?? "";
@@ -108,6 +115,37 @@ const operations: readonly Operation[] = [
       state.config.config?.PrivateKeyBits === undefined &&
       Object.keys(state.provider.retired).join() === retiredOf(state) &&
       activeRoot(state).intermediates.length === 1,
+  },
+  {
+    name: "a drop of a retired root in the chain",
+    start: async ({ manager, clock }) => {
+      for (let i = 0; i < 3; i++) {
+        await manager.rotate(NOW);
+        clock.advance(1000);
+      }
+    },
+    run: (manager) => manager.drop({ ...DROP, id: retiredId(manager) }),
+    done: (state) =>
+      state.dropped.length === 1 &&
+      state.roots.length === 3 &&
+      Object.keys(state.provider.retired).length === 2 &&
+      activeRoot(state).intermediates.length === 2,
+  },
+  {
+    name: "a drop of the active root",
+    start: ({ manager }) => manager.rotate(NOW),
+    run: (manager) => manager.drop({ ...DROP, id: activeRoot(manager.require().state).id }),
+    done: (state) =>
+      state.dropped.length === 1 &&
+      state.roots.length === 1 &&
+      Object.keys(state.provider.retired).length === 0,
+  },
+  {
+    name: "a drop of the only root, with a new one",
+    start: async () => {},
+    run: (manager) =>
+      manager.drop({ ...DROP, newRoot: true, id: activeRoot(manager.require().state).id }),
+    done: (state) => state.dropped.length === 1 && state.roots.length === 1,
   },
   {
     name: "a prune",

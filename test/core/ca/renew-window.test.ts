@@ -23,6 +23,8 @@ interface Subject {
   sign(leaves: number): void;
   /** The window in seconds. */
   window(leafTtlMs?: number, csrMaxPerSecond?: number | null): number;
+  /** The window if the leaves before are refused, in seconds. */
+  urgent(csrMaxPerSecond: number | null): number;
 }
 
 /** @param wall whether only the wall clock exists, as on Workers. */
@@ -35,6 +37,13 @@ function start(wall = false): Subject {
     sign(leaves) {
       for (let leaf = 0; leaf < leaves; leaf++) limiter.signed();
     },
+    urgent: (csrMaxPerSecond) =>
+      renewWindowMs(
+        limiter.history,
+        { leafTtlMs: 72 * HOUR, csrMaxPerSecond },
+        elapsedMs(seen),
+        true,
+      ) / SECOND,
     window: (leafTtlMs = 72 * HOUR, csrMaxPerSecond = null) =>
       renewWindowMs(limiter.history, { leafTtlMs, csrMaxPerSecond }, elapsedMs(seen)) / SECOND,
   };
@@ -45,6 +54,13 @@ describe("renewWindowMs()", () => {
     const { window } = start();
     assert.equal(window(), 30);
     assert.equal(window(HOUR, 0.001), 30);
+  });
+
+  it("is urgent after a drop: the whole rate, 50 leaves a second without one, at most five minutes", () => {
+    const { sign, urgent } = start();
+    assert.equal(urgent(null), 1);
+    sign(1000);
+    assert.deepEqual([urgent(null), urgent(50), urgent(200), urgent(1)], [20, 20, 5, 300]);
   });
 
   it("is the leaves divided by a quarter of CSRMaxPerSecond, rounded up", () => {
