@@ -108,11 +108,12 @@ const ROWS: readonly Row[] = [
  * Their own files make the states that they need: a store that lost writes (conflict.test.ts), a CA
  * that has expired (recover.test.ts), deployments with each fault (doctor.test.ts), access control
  * with its records (acl.test.ts), several datacenters (datacenters/promote-processes.test.ts), and a
- * retired root (rollback.test.ts).
+ * retired root (rollback.test.ts, drop-root.test.ts).
  */
 const ELSEWHERE: readonly string[] = [
   ...["conflict resolve", "recover", "doctor", "datacenter promote"],
   ...["acl", "login", "logout", "rollback", "connect ca rollback"],
+  ...["drop-root", "connect ca drop-root"],
 ];
 
 describe("every command of meshca", () => {
