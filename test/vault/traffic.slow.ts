@@ -31,7 +31,7 @@ for (const kind of vaultKinds)
     });
 
     it("no handshake fails through built-in, Vault, mounts, servers, local, rotation, a root by others, an external one, and back, also by rollbacks", {
-      timeout: 240_000,
+      timeout: 600_000,
     }, async () => {
       const ca = await serveCa();
       const mesh = await createMesh(ca, peers);
