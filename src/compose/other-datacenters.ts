@@ -44,6 +44,8 @@ interface Server {
   readonly connection: ServerConnection;
   /** Not asked before, in milliseconds since 1970. */
   notBefore: number;
+  /** Why, as a predicate. */
+  lastReason: string;
 }
 
 interface Datacenter {
@@ -121,6 +123,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
       servers: servers.map((url) => ({
         connection: new ServerConnection(url, this.#transport, trust),
         notBefore: 0,
+        lastReason: "",
       })),
     };
     this.#datacenters.set(name, made);
@@ -147,7 +150,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
     for (const server of this.#inOrder(servers)) {
       const address = server.connection.url.origin;
       if (this.#waitFor(server) > 0) {
-        faults.push({ address, reason: "was not reached a moment ago" });
+        faults.push({ address, reason: `was not reached a moment ago: it ${server.lastReason}` });
         continue;
       }
       try {
@@ -162,6 +165,7 @@ export class ConfiguredDatacenters implements OtherDatacenters {
         const reason = reasonToContinue(error);
         if (reason === null) throw error;
         faults.push({ address, reason });
+        server.lastReason = reason;
         server.notBefore = clock.now().getTime() + COOLDOWN_MS;
         if (request.method !== "GET" && !isNotMade(error)) throw unknownOutcome(name, reason);
       }

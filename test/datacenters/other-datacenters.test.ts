@@ -487,7 +487,7 @@ describe("a request for another datacenter", () => {
       /^Cannot reach datacenter "dc2": server 1 cannot be reached \(ECONNREFUSED\); server 2 cannot be reached \(ECONNREFUSED\)$/,
     );
     const soon = await (await fetch(`${ROOTS}?dc=dc2`)).text();
-    assert.match(soon, /server 1 was not reached a moment ago; server 2 was not/);
+    assert.match(soon, /server 1 was not reached a moment ago: it cannot be .*; server 2 was not/);
     forwarding.later(501);
     assert.match(await (await fetch(`${ROOTS}?dc=dc2`)).text(), /ECONNREFUSED/);
     // A clock that is set back does not prolong it.
