@@ -112,9 +112,11 @@ export function openHttp1(port: number, options: ConnectionOptions = {}): Promis
             const closed = () => fail(new Error("The connection was closed"));
             const read = (chunk: string) => {
               text += chunk;
-              const [head = "", body] = text.split("\r\n\r\n");
-              const length = Number(/^content-length: (\d+)$/im.exec(head)?.[1]);
-              if (body === undefined || Buffer.byteLength(body) < length) return;
+              const end = text.indexOf("\r\n\r\n");
+              if (end < 0) return;
+              const head = text.slice(0, end);
+              const body = bodyOf(head, text.slice(end + 4));
+              if (body === null) return;
               socket.off("data", read).off("close", closed);
               give({
                 status: Number(head.split(" ")[1]),
@@ -129,6 +131,16 @@ export function openHttp1(port: number, options: ConnectionOptions = {}): Promis
       }),
     );
   });
+}
+
+/** A body that was received so far; null if there is more of it. Node sends some in chunks. */
+function bodyOf(head: string, received: string): string | null {
+  if (/^transfer-encoding: chunked$/im.test(head))
+    return received.endsWith("0\r\n\r\n")
+      ? received.replaceAll(/(?:^|\r\n)[0-9a-f]+\r\n/gi, "").replace(/\r\n$/, "")
+      : null;
+  const length = Number(/^content-length: (\d+)$/im.exec(head)?.[1]);
+  return Buffer.byteLength(received) < length ? null : received;
 }
 
 export interface Http2Client {
