@@ -49,7 +49,10 @@ it("a Worker is promoted with a backup, and another one follows it", {
   });
   const server = createServer(
     tls,
-    getRequestListener((request) => dc1.meshca.fetch(request)),
+    // Without it the globals of all later tests of the process are replaced.
+    getRequestListener((request) => dc1.meshca.fetch(request), {
+      overrideGlobalObjects: false,
+    }),
   );
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   try {

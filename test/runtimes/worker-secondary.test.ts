@@ -73,7 +73,10 @@ describe("datacenters on Cloudflare Workers", { skip: noRedis }, () => {
     const listen = async (port = 0) => {
       server = createServer(
         tls,
-        getRequestListener((request) => replica.meshca.fetch(request)),
+        // Without it the globals of all later tests of the process are replaced.
+        getRequestListener((request) => replica.meshca.fetch(request), {
+          overrideGlobalObjects: false,
+        }),
       );
       await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
       return (server.address() as AddressInfo).port;
