@@ -159,7 +159,7 @@ function reloader(before: Settings, served: Served): () => void {
     (meshca) => {
       ca = meshca.ca;
     },
-    // Whoever started the server reports it.
+    // The caller that started the server reports it.
     () => undefined,
   );
   return () => {

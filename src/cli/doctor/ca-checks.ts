@@ -97,7 +97,7 @@ function leaves(facts: Facts): Result {
     lines.map((text) => ({
       severity: "critical",
       what: sentence(text),
-      why: "Whoever has fetched the roots after the root was pruned refuses these leaves",
+      why: "A client that fetched the roots after the root was pruned refuses these leaves",
       fix: "Restart the agents or clients that hold such leaves, so that they get others; GET /v1/connect/ca/leaves has the number",
     })),
   );
